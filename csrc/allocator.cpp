@@ -1,0 +1,118 @@
+#include "allocator.h"
+
+#if defined(__unix__) || defined(__APPLE__)
+#include <pthread.h>
+#endif
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
+#include <cstdlib>
+#include <mutex>
+#include <new>
+#include <unordered_map>
+#include <vector>
+
+namespace spf {
+namespace {
+
+constexpr size_t kHugePage = size_t(2) << 20;
+
+struct Cache {
+  std::mutex mutex;
+  std::unordered_map<size_t, std::vector<void*>> free;  // by size
+  std::unordered_map<void*, size_t> sizes;              // of buffers in use
+  CacheStatistics statistics{0, 0, size_t(2) << 30, 0, 0};
+};
+
+// Never destroyed: buffers may come back while the process is going down.
+Cache& cache() {
+  static Cache* instance = new Cache;
+  return *instance;
+}
+
+#if defined(__unix__) || defined(__APPLE__)
+// A child must not inherit a mutex that another thread of the parent holds.
+const int fork_handler = pthread_atfork([] { cache().mutex.lock(); }, [] { cache().mutex.unlock(); },
+                                        [] { cache().mutex.unlock(); });
+#endif
+
+void* from_system(size_t size) {
+  void* buffer = std::aligned_alloc(kHugePage, size);
+  if (!buffer) throw std::bad_alloc();
+#if defined(__linux__)
+  madvise(buffer, size, MADV_HUGEPAGE);
+#endif
+  return buffer;
+}
+
+void free_cached(Cache& c, size_t keep) {
+  for (auto entry = c.free.begin(); entry != c.free.end() && c.statistics.cached_bytes > keep;) {
+    std::vector<void*>& buffers = entry->second;
+    while (!buffers.empty() && c.statistics.cached_bytes > keep) {
+      std::free(buffers.back());
+      buffers.pop_back();
+      c.statistics.cached_bytes -= entry->first;
+    }
+    entry = buffers.empty() ? c.free.erase(entry) : std::next(entry);
+  }
+}
+
+}  // namespace
+
+void* allocate_output(size_t bytes) {
+  const size_t size = (bytes + kHugePage - 1) / kHugePage * kHugePage;
+  Cache& c = cache();
+  std::lock_guard<std::mutex> lock(c.mutex);
+  void* buffer;
+  auto entry = c.free.find(size);
+  if (entry != c.free.end() && !entry->second.empty()) {
+    buffer = entry->second.back();
+    entry->second.pop_back();
+    c.statistics.cached_bytes -= size;
+    ++c.statistics.hits;
+  } else {
+    buffer = from_system(size);
+    ++c.statistics.misses;
+  }
+  c.sizes[buffer] = size;
+  c.statistics.used_bytes += size;
+  return buffer;
+}
+
+void release_output(void* buffer) {
+  Cache& c = cache();
+  std::lock_guard<std::mutex> lock(c.mutex);
+  const auto entry = c.sizes.find(buffer);
+  const size_t size = entry->second;
+  c.sizes.erase(entry);
+  c.statistics.used_bytes -= size;
+  if (size > c.statistics.limit_bytes) {
+    std::free(buffer);
+    return;
+  }
+  free_cached(c, c.statistics.limit_bytes - size);
+  c.free[size].push_back(buffer);
+  c.statistics.cached_bytes += size;
+}
+
+void empty_cache() {
+  Cache& c = cache();
+  std::lock_guard<std::mutex> lock(c.mutex);
+  free_cached(c, 0);
+}
+
+void set_cache_limit(size_t bytes) {
+  Cache& c = cache();
+  std::lock_guard<std::mutex> lock(c.mutex);
+  c.statistics.limit_bytes = bytes;
+  free_cached(c, bytes);
+}
+
+CacheStatistics cache_statistics() {
+  Cache& c = cache();
+  std::lock_guard<std::mutex> lock(c.mutex);
+  return c.statistics;
+}
+
+}  // namespace spf

@@ -1,0 +1,120 @@
+// encode: codes[b, c, d] = act(sum over s of weight[c, d, s] * maps[b, c, s] + bias[c, d]).
+//
+// Bytes: W once, maps once, codes once. A chunk of pixels of the samples is packed into L1 and all rows of the
+// range walk over it; the sums wait in L2 between chunks. W is prefetched a block of rows ahead into L2.
+#pragma once
+
+#include "activations.h"
+#include "dot_tile.h"
+
+namespace spf {
+namespace {
+
+constexpr int64_t kEncodeChunk = 384;  // pixels; 12 samples of them are 18 KiB of L1
+constexpr int64_t kRowBlock = 16;      // rows between two visits of the same batch tile
+constexpr int64_t kBatchBlock = 4 * kTileBatch;
+
+// What one task reads and writes, resolved to its map and row range.
+template <class Dot, class T>
+struct EncodeTask {
+  const EncodeArgs& args;
+  int64_t c, row_begin, rows;
+  typename Dot::Packed* packed;
+  vf* sums;
+  float* line;
+
+  void accumulate(int64_t batch_begin, const BatchTiles& tiles) const {
+    const Sizes& size = args.sizes;
+    const auto* weight =
+        static_cast<const typename Dot::Weight*>(args.layer.weight) + (c * size.D + row_begin) * size.S;
+    const T* maps = static_cast<const T*>(args.maps.data) + c * args.maps.stride_c + batch_begin * args.maps.stride_b;
+    for (int64_t k = 0; k < size.S; k += kEncodeChunk) {
+      const int64_t count = smaller(kEncodeChunk, size.S - k);
+      for (int64_t t = 0; t < tiles.count; ++t) {
+        pack_samples<Dot>(packed + tiles.begin(t) * kEncodeChunk, maps + tiles.begin(t) * args.maps.stride_b + k,
+                          args.maps.stride_b, tiles.size(t), count);
+      }
+      for (int64_t row = 0; row < rows; row += kRowBlock) {
+        const int64_t block = smaller(kRowBlock, rows - row);
+        // the next block of rows, or the first block of the next chunk
+        const bool last = row + kRowBlock >= rows;
+        const int64_t ahead = last ? (k + count < size.S ? count - row * size.S : 0) : kRowBlock * size.S;
+        for (int64_t t = 0; t < tiles.count; ++t) {
+          with_constant(tiles.size(t), [&](auto n) {
+            constexpr int N = decltype(n)::value;
+            dot_rows<Dot, N>(weight + row * size.S + k, size.S, block, packed + tiles.begin(t) * kEncodeChunk, count,
+                             k == 0, sums + tiles.begin(t) * rows + row * N,
+                             t == 0 ? ahead * int64_t(sizeof(*weight)) : 0);
+          });
+        }
+      }
+    }
+  }
+
+  void finish(int64_t batch_begin, const BatchTiles& tiles) const {
+    const Sizes& size = args.sizes;
+    using W = typename Dot::Weight;
+    const W* bias = args.layer.bias ? static_cast<const W*>(args.layer.bias) + c * size.D + row_begin : nullptr;
+    for (int64_t t = 0; t < tiles.count; ++t) {
+      const int64_t N = tiles.size(t);
+      for (int64_t n = 0; n < N; ++n) {
+        const vf* column = sums + tiles.begin(t) * rows + n;
+        for (int64_t row = 0; row < rows; ++row) line[row] = sum(column[row * N]);
+        T* out = static_cast<T*>(args.codes) + ((batch_begin + tiles.begin(t) + n) * size.C + c) * size.D + row_begin;
+        int64_t row = 0;
+        for (; row + VL <= rows; row += VL) {
+          vf v = load(line + row);
+          if (bias) v += load(bias + row);
+          store(out + row, activate(v, args.layer.activation));
+        }
+        if (row < rows) {
+          vf v = load_partial(line + row, rows - row);
+          if (bias) v += load_partial(bias + row, rows - row);
+          store_partial(out + row, activate(v, args.layer.activation), rows - row);
+        }
+      }
+    }
+  }
+};
+
+template <class Dot, class T>
+void encode_task(const EncodeArgs& args, int64_t task) {
+  const Sizes& size = args.sizes;
+  const int64_t ranges = divide_up(size.D, args.range);
+  const int64_t row_begin = task % ranges * args.range;
+  const int64_t rows = smaller(args.range, size.D - row_begin);
+  const int64_t batch_block = smaller(kBatchBlock, size.B);
+  const int64_t packed_bytes = batch_block * kEncodeChunk * sizeof(typename Dot::Packed);
+  const int64_t sums_bytes = batch_block * rows * sizeof(vf);
+  char* scratch = static_cast<char*>(workspace(packed_bytes + sums_bytes + rows * sizeof(float)));
+  EncodeTask<Dot, T> work{args,
+                          task / ranges,
+                          row_begin,
+                          rows,
+                          reinterpret_cast<typename Dot::Packed*>(scratch + sums_bytes),
+                          reinterpret_cast<vf*>(scratch),
+                          reinterpret_cast<float*>(scratch + sums_bytes + packed_bytes)};
+  for (int64_t b = 0; b < size.B; b += kBatchBlock) {
+    const BatchTiles tiles(smaller(kBatchBlock, size.B - b));
+    work.accumulate(b, tiles);
+    work.finish(b, tiles);
+  }
+}
+
+void encode(const EncodeArgs& args, int64_t task) {
+  const bool maps_f32 = args.maps.dtype == DType::f32;
+  if (args.layer.dtype == DType::f32) {
+    maps_f32 ? encode_task<DotFloat<float>, float>(args, task) : encode_task<DotFloat<float>, bf16>(args, task);
+  } else if (maps_f32) {
+    encode_task<DotFloat<bf16>, float>(args, task);
+  } else {
+#if defined(__AVX512BF16__)
+    encode_task<DotBf16, bf16>(args, task);
+#else
+    encode_task<DotFloat<bf16>, bf16>(args, task);
+#endif
+  }
+}
+
+}  // namespace
+}  // namespace spf

@@ -1,0 +1,17 @@
+// Compiled once per instruction set, with SPF_ISA its name and the flags setup.py lists. Only the table is exported.
+#include "decode.h"
+#include "encode.h"
+#include "limits.h"
+#include "outer.h"
+#include "reconstruct.h"
+
+#define SPF_JOIN_(a, b) a##b
+#define SPF_JOIN(a, b) SPF_JOIN_(a, b)
+#define SPF_TEXT_(a) #a
+#define SPF_TEXT(a) SPF_TEXT_(a)
+
+extern "C" const spf::Kernels* SPF_JOIN(spf_kernels_, SPF_ISA)() {
+  static const spf::Kernels table = {SPF_TEXT(SPF_ISA),  spf::encode,      spf::decode,      spf::outer,
+                                     spf::reconstruct, spf::read_memory, spf::write_memory};
+  return &table;
+}

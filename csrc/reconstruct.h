@@ -1,0 +1,182 @@
+// reconstruct: with y = decode(codes), in one pass over W and without writing y:
+//   loss[b]      = sum over c, s of (y - maps)^2
+//   error        = (y - maps) * act'(y)            unscaled; the upstream gradient times 2 is applied later
+//   residual     = y - maps                        where the maps need a gradient
+//   dcodes[b, d] = sum over s of error * W         where the codes need a gradient
+//
+// Bytes: W once, maps once, error once. The block of W that decoded is copied as it is read, because rows a power of
+// two apart evict each other; the code gradient then reads the copy. Bound by arithmetic: 2 FMA a (row, sample, pixel).
+#pragma once
+
+#include "activations.h"
+#include "decode.h"
+#include "dot_tile.h"
+
+namespace spf {
+namespace {
+
+constexpr int64_t kReconstructRows = 32;
+constexpr int64_t kReconstructBatch = 4 * kTileBatch;
+constexpr int64_t kCopyBytes = 256 * 1024;  // a quarter of a common L2
+
+inline int64_t reconstruct_pixels(int64_t D, size_t weight_bytes) {
+  const int64_t fit = kCopyBytes / (larger(D, 1) * int64_t(weight_bytes)) / 64 * 64;
+  return larger(64, smaller(512, fit));
+}
+
+template <class W, class T>
+struct ReconstructTask {
+  const ReconstructArgs& args;
+  int64_t task, c, block;  // block: pixels a step
+  W* copy;                 // [D][block]
+  float* z;                // per batch tile [D][N]
+  float* y;                // [batch][block]
+  float* packed;           // error, per batch tile [step][N][VL]
+  vf* sums;                // per batch tile [D][N]
+  double* loss;            // [batch]
+
+  void decode_pixels(int64_t s, int64_t pixels, int64_t next, const BatchTiles& tiles) const {
+    const Sizes& size = args.sizes;
+    const W* weight = static_cast<const W*>(args.layer.weight) + c * size.D * size.S + s;
+    for (int64_t d = 0; d < size.D; d += kReconstructRows) {
+      const int64_t rows = smaller(kReconstructRows, size.D - d);
+      const bool last = d + kReconstructRows >= size.D;
+      const int64_t ahead = last ? (next > s ? next - s - d * size.S : 0) : kReconstructRows * size.S;
+      for (int64_t t = 0; t < tiles.count; ++t) {
+        with_constant(tiles.size(t), [&](auto n) {
+          constexpr int N = decltype(n)::value;
+          decode_block<W, N>(weight + d * size.S, size.S, rows, z + tiles.begin(t) * size.D + d * N, d == 0,
+                             y + tiles.begin(t) * block, block,
+                             t == 0 && args.codes_gradient ? copy + d * block : nullptr, block, pixels,
+                             t == 0 ? ahead * int64_t(sizeof(W)) : 0);
+        });
+      }
+    }
+  }
+
+  // One vector of one sample: adds to the loss, returns the error, writes what is asked for.
+  SPF_INLINE vf compare(vf y_sum, const W* bias, const T* map, int64_t offset, int64_t count, vf& squares) const {
+    const bool whole = count == VL;
+    if (bias) y_sum += whole ? load(bias) : load_partial(bias, count);
+    const vf out = activate(y_sum, args.layer.activation);
+    vf residual = out - (whole ? load(map) : load_partial(map, count));
+    if (!whole) {
+      float lanes[VL];
+      store(lanes, residual);
+      residual = load_partial(lanes, count);
+    }
+    squares += residual * residual;
+    vf error = residual * activation_slope(out, args.layer.activation);
+    // a padded lane must stay 0 even where the activation's slope there is not finite
+    write(static_cast<T*>(args.residual), offset, residual, count);
+    write(static_cast<T*>(args.error), offset, error, count);
+    return error;
+  }
+
+  static SPF_INLINE void write(T* to, int64_t offset, vf v, int64_t count) {
+    if (!to) return;
+    count == VL ? store(to + offset, v) : store_partial(to + offset, v, count);
+  }
+
+  void compare_pixels(int64_t s, int64_t pixels, int64_t batch_begin, const BatchTiles& tiles) const {
+    const Sizes& size = args.sizes;
+    const W* bias = args.layer.bias ? static_cast<const W*>(args.layer.bias) + c * size.S + s : nullptr;
+    for (int64_t t = 0; t < tiles.count; ++t) {
+      const int64_t N = tiles.size(t);
+      float* tile = packed + tiles.begin(t) * block;
+      for (int64_t n = 0; n < N; ++n) {
+        const int64_t b = batch_begin + tiles.begin(t) + n;
+        const T* map =
+            static_cast<const T*>(args.maps.data) + b * args.maps.stride_b + c * args.maps.stride_c + s;
+        const float* from = y + (tiles.begin(t) + n) * block;
+        const int64_t offset = (b * size.C + c) * size.S + s;
+        vf squares = {};
+        for (int64_t i = 0; i < pixels; i += VL) {
+          const vf error = compare(load(from + i), bias ? bias + i : nullptr, map + i, offset + i,
+                                   smaller(VL, pixels - i), squares);
+          store(tile + i * N + n * VL, error);
+        }
+        loss[tiles.begin(t) + n] += double(sum(squares));
+      }
+    }
+  }
+
+  void accumulate_codes(int64_t s, int64_t pixels, const BatchTiles& tiles) const {
+    const int64_t D = args.sizes.D;
+    for (int64_t t = 0; t < tiles.count; ++t) {
+      with_constant(tiles.size(t), [&](auto n) {
+        constexpr int N = decltype(n)::value;
+        // the copy is padded to whole vectors with zeros
+        dot_rows<DotFloat<W>, N>(copy, block, D, packed + tiles.begin(t) * block, round_up(pixels, VL), s == 0,
+                                 sums + tiles.begin(t) * D, 0);
+      });
+    }
+  }
+
+  void run(int64_t begin, int64_t end, int64_t batch_begin, const BatchTiles& tiles) const {
+    const Sizes& size = args.sizes;
+    const T* codes = static_cast<const T*>(args.codes.data) + c * args.codes.stride_c;
+    for (int64_t t = 0; t < tiles.count; ++t) {
+      pack_codes(z + tiles.begin(t) * size.D, codes + (batch_begin + tiles.begin(t)) * args.codes.stride_b,
+                 args.codes, size.D, tiles.size(t));
+    }
+    for (int64_t b = 0; b < tiles.batch; ++b) loss[b] = 0;
+    for (int64_t s = begin; s < end; s += block) {
+      const int64_t pixels = smaller(block, end - s);
+      decode_pixels(s, pixels, s + pixels < end ? s + pixels : s, tiles);
+      compare_pixels(s, pixels, batch_begin, tiles);
+      if (args.codes_gradient) accumulate_codes(s - begin, pixels, tiles);
+    }
+    for (int64_t b = 0; b < tiles.batch; ++b) args.loss[task * size.B + batch_begin + b] = loss[b];
+    if (!args.codes_gradient) return;
+    for (int64_t t = 0; t < tiles.count; ++t) {
+      const int64_t N = tiles.size(t);
+      const vf* tile = sums + tiles.begin(t) * size.D;
+      float* out = args.codes_gradient + (task * size.B + batch_begin + tiles.begin(t)) * size.D;
+      for (int64_t n = 0; n < N; ++n) {
+        for (int64_t d = 0; d < size.D; ++d) out[n * size.D + d] = sum(tile[d * N + n]);
+      }
+    }
+  }
+};
+
+template <class W, class T>
+void reconstruct_task(const ReconstructArgs& args, int64_t task) {
+  const Sizes& size = args.sizes;
+  const int64_t ranges = divide_up(size.S, args.range);
+  const int64_t begin = task % ranges * args.range;
+  const int64_t end = smaller(size.S, begin + args.range);
+  const int64_t batch = smaller(kReconstructBatch, size.B);
+  const int64_t block = reconstruct_pixels(size.D, sizeof(W));
+
+  const int64_t sums_bytes = batch * size.D * sizeof(vf);
+  const int64_t copy_bytes = round_up(size.D * block * sizeof(W), 64);
+  const int64_t y_bytes = batch * block * sizeof(float);
+  const int64_t z_bytes = round_up(batch * size.D * sizeof(float), 64);
+  char* p = static_cast<char*>(workspace(sums_bytes + copy_bytes + 2 * y_bytes + z_bytes + batch * sizeof(double)));
+  const ReconstructTask<W, T> work{args,
+                                   task,
+                                   task / ranges,
+                                   block,
+                                   reinterpret_cast<W*>(p + sums_bytes),
+                                   reinterpret_cast<float*>(p + sums_bytes + copy_bytes + 2 * y_bytes),
+                                   reinterpret_cast<float*>(p + sums_bytes + copy_bytes),
+                                   reinterpret_cast<float*>(p + sums_bytes + copy_bytes + y_bytes),
+                                   reinterpret_cast<vf*>(p),
+                                   reinterpret_cast<double*>(p + sums_bytes + copy_bytes + 2 * y_bytes + z_bytes)};
+  for (int64_t b = 0; b < size.B; b += kReconstructBatch) {
+    work.run(begin, end, b, BatchTiles(smaller(kReconstructBatch, size.B - b)));
+  }
+}
+
+void reconstruct(const ReconstructArgs& args, int64_t task) {
+  const bool maps_f32 = args.maps.dtype == DType::f32;
+  if (args.layer.dtype == DType::f32) {
+    maps_f32 ? reconstruct_task<float, float>(args, task) : reconstruct_task<float, bf16>(args, task);
+  } else {
+    maps_f32 ? reconstruct_task<bf16, float>(args, task) : reconstruct_task<bf16, bf16>(args, task);
+  }
+}
+
+}  // namespace
+}  // namespace spf

@@ -1,0 +1,30 @@
+"""Spatially-preserving flattening for PyTorch: one auto-encoder a feature map, as a handful of fused kernels."""
+
+from importlib.metadata import PackageNotFoundError, version
+
+from spf_kernels import functional
+from spf_kernels.backends.native import NativeUnavailableError
+from spf_kernels.counters import counters, reset_counters
+from spf_kernels.memory import cache_statistics, empty_cache, set_cache_limit
+from spf_kernels.modules import AutoencoderOutput, SPFAutoencoder, SPFDecoder, SPFFlatten
+from spf_kernels.selection import use_backend
+
+try:
+    __version__ = version("spf-kernels")
+except PackageNotFoundError:
+    __version__ = "not installed"
+
+__all__ = [
+    "AutoencoderOutput",
+    "NativeUnavailableError",
+    "SPFAutoencoder",
+    "SPFDecoder",
+    "SPFFlatten",
+    "cache_statistics",
+    "counters",
+    "empty_cache",
+    "functional",
+    "reset_counters",
+    "set_cache_limit",
+    "use_backend",
+]

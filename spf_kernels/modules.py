@@ -1,0 +1,357 @@
+"""`SPFFlatten`, the drop-in for a flatten layer, and `SPFAutoencoder`, which adds the decoders and their loss."""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from spf_kernels import functional
+
+Device = torch.device | str | None
+
+
+def _check_positive(name: str, value: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"{name} must be a positive integer, got {value!r}")
+    return value
+
+
+def _check_map_size(map_size: int | Sequence[int]) -> tuple[int, int]:
+    sizes = (map_size, map_size) if isinstance(map_size, int) else tuple(map_size)
+    if len(sizes) != 2:
+        raise ValueError(f"map_size must be an integer or (height, width), got {map_size!r}")
+    return _check_positive("map_size", sizes[0]), _check_positive("map_size", sizes[1])
+
+
+def _check_linears(name: str, linears: Sequence[nn.Linear]) -> nn.Linear:
+    """The first of `linears`, which must all be alike."""
+    if not linears:
+        raise ValueError(f"{name} must hold at least one nn.Linear, got none")
+    first = linears[0]
+    for index, linear in enumerate(linears):
+        if not isinstance(linear, nn.Linear):
+            raise TypeError(f"{name}[{index}] must be an nn.Linear, got {type(linear).__name__}")
+        alike = linear.weight.shape == first.weight.shape and (linear.bias is None) == (first.bias is None)
+        if not alike:
+            raise ValueError(f"{name}[{index}] must be like {name}[0] ({first}), got {linear}")
+    return first
+
+
+def _square(pixels: int) -> tuple[int, int]:
+    side = math.isqrt(pixels)
+    if side * side != pixels:
+        raise ValueError(f"map_size must be given: {pixels} pixels are not a square")
+    return side, side
+
+
+@torch.no_grad()
+def _load_linears(module: "SPFFlatten | SPFDecoder", linears: Sequence[nn.Linear], transpose: bool) -> None:
+    for index, linear in enumerate(linears):
+        module.weight[index].copy_(linear.weight.T if transpose else linear.weight)
+        if module.bias is not None:
+            module.bias[index].copy_(linear.bias)
+
+
+@torch.no_grad()
+def _make_linears(module: "SPFFlatten | SPFDecoder", transpose: bool) -> list[nn.Linear]:
+    linears = []
+    for index, weight in enumerate(module.weight):
+        weight = weight.T if transpose else weight
+        linear = nn.Linear(
+            weight.shape[1], weight.shape[0], module.bias is not None, device=weight.device, dtype=weight.dtype
+        )
+        linear.weight.copy_(weight)
+        if module.bias is not None:
+            linear.bias.copy_(module.bias[index])
+        linears.append(linear)
+    return linears
+
+
+class _PerMapLayer(nn.Module):
+    """C linear layers whose weights are one tensor (C, D, S)."""
+
+    weight: nn.Parameter
+    bias: nn.Parameter | None
+
+    def __init__(self, num_maps: int, map_size: int | Sequence[int], code_size: int, activation: str | None) -> None:
+        super().__init__()
+        self.num_maps = _check_positive("num_maps", num_maps)
+        self.map_size = _check_map_size(map_size)
+        self.code_size = _check_positive("code_size", code_size)
+        functional.check_activation(activation)
+        self.activation = activation
+
+    def _create(self, fan_in: int, bias_size: int, bias: bool, device: Device, dtype: torch.dtype | None) -> None:
+        pixels = self.map_size[0] * self.map_size[1]
+        self._bound = 1 / math.sqrt(fan_in)
+        self.weight = nn.Parameter(torch.empty(self.num_maps, self.code_size, pixels, device=device, dtype=dtype))
+        created = nn.Parameter(torch.empty(self.num_maps, bias_size, device=device, dtype=dtype)) if bias else None
+        self.register_parameter("bias", created)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Uniform in +-1/sqrt(inputs of one layer), weight and bias, as `nn.Linear`."""
+        nn.init.uniform_(self.weight, -self._bound, self._bound)
+        if self.bias is not None:
+            nn.init.uniform_(self.bias, -self._bound, self._bound)
+
+    def extra_repr(self) -> str:
+        """The constructor's arguments."""
+        return (
+            f"num_maps={self.num_maps}, map_size={self.map_size}, code_size={self.code_size}, "
+            f"activation={self.activation!r}, bias={self.bias is not None}"
+        )
+
+
+class SPFFlatten(_PerMapLayer):
+    """Spatially-preserving flattening: each feature map through an encoder of its own, the codes concatenated.
+
+    The drop-in for `nn.Flatten` on feature maps (SPF paper, section 2.1), and the fast form of a loop over
+    `num_maps` layers `nn.Linear(pixels, code_size)` with `torch.cat`.
+
+    Args:
+        num_maps: C, the channels of the feature maps.
+        map_size: H x W, one integer for square maps.
+        code_size: D, the numbers each map becomes.
+        activation: None, "relu", "tanh" or "sigmoid".
+        bias: Whether the encoders have a bias.
+        device: Of the parameters.
+        dtype: Of the parameters; bfloat16 weights also take float32 maps.
+
+    Attributes:
+        weight: (C, D, H*W).
+        bias: (C, D) or None.
+
+    Raises:
+        ValueError: A size below 1, an unknown activation.
+    """
+
+    def __init__(
+        self,
+        num_maps: int,
+        map_size: int | Sequence[int],
+        code_size: int,
+        activation: str | None = None,
+        bias: bool = True,
+        device: Device = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(num_maps, map_size, code_size, activation)
+        self._create(self.map_size[0] * self.map_size[1], code_size, bias, device, dtype)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Encodes and concatenates.
+
+        Args:
+            maps: (B, C, H, W) or (B, C, H*W).
+
+        Returns:
+            (B, C*D).
+
+        Raises:
+            ValueError: Maps of another shape or device.
+            TypeError: Maps of a dtype that does not go with the weight's.
+        """
+        if maps.dim() == 4 and tuple(maps.shape[2:]) != self.map_size:
+            raise ValueError(f"maps must be {self.map_size} in height and width, got {tuple(maps.shape[2:])}")
+        return functional.spf_flatten(maps, self.weight, self.bias, self.activation)
+
+    @classmethod
+    def from_linears(
+        cls,
+        linears: Sequence[nn.Linear],
+        activation: str | None = None,
+        map_size: int | Sequence[int] | None = None,
+    ) -> "SPFFlatten":
+        """Takes over the weights of a loop over `nn.Linear(pixels, code_size)`, one a map.
+
+        Args:
+            linears: One layer a map, all alike.
+            activation: What the loop applies after each layer.
+            map_size: (height, width); may be left out for square maps.
+
+        Returns:
+            A module that gives `torch.cat([act(l(m)) for l, m in zip(linears, maps.flatten(2).unbind(1))], 1)`.
+
+        Raises:
+            ValueError: No layers, layers that differ, or pixels that do not make `map_size`.
+            TypeError: Something that is not an nn.Linear.
+        """
+        first = _check_linears("linears", linears)
+        size = _square(first.in_features) if map_size is None else _check_map_size(map_size)
+        if size[0] * size[1] != first.in_features:
+            raise ValueError(f"map_size must have {first.in_features} pixels, got {size}")
+        module = cls(
+            len(linears),
+            size,
+            first.out_features,
+            activation,
+            first.bias is not None,
+            first.weight.device,
+            first.weight.dtype,
+        )
+        _load_linears(module, linears, transpose=False)
+        return module
+
+    def to_linears(self) -> list[nn.Linear]:
+        """The way back: one `nn.Linear(pixels, code_size)` a map, with copies of the weights."""
+        return _make_linears(self, transpose=False)
+
+
+class SPFDecoder(_PerMapLayer):
+    """The decoders of `SPFAutoencoder`: one `nn.Linear(code_size, pixels)` a map.
+
+    Attributes:
+        weight: (C, D, H*W), the encoder's layout.
+        bias: (C, H*W) or None.
+    """
+
+    def __init__(
+        self,
+        num_maps: int,
+        map_size: int | Sequence[int],
+        code_size: int,
+        activation: str | None = None,
+        bias: bool = True,
+        device: Device = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(num_maps, map_size, code_size, activation)
+        self._create(code_size, self.map_size[0] * self.map_size[1], bias, device, dtype)
+
+    def forward(self, codes: Tensor) -> Tensor:
+        """Decodes (B, C*D) codes to (B, C, H, W) maps."""
+        maps = functional.spf_reconstruct(codes, self.weight, self.bias, self.activation)
+        return maps.view(maps.shape[0], self.num_maps, *self.map_size)
+
+
+class AutoencoderOutput(NamedTuple):
+    """What `SPFAutoencoder` returns.
+
+    Attributes:
+        codes: (B, C*D).
+        loss: () or (B,), the reconstruction loss.
+    """
+
+    codes: Tensor
+    loss: Tensor
+
+
+class SPFAutoencoder(nn.Module):
+    """An auto-encoder for each feature map (SPF paper, section 2.2): codes for the classifier, and their loss.
+
+    Args:
+        num_maps: C, the channels of the feature maps.
+        map_size: H x W, one integer for square maps.
+        code_size: D, the numbers each map becomes.
+        activation: The encoders': None, "relu", "tanh" or "sigmoid".
+        decoder_activation: The decoders', likewise.
+        bias: Whether encoders and decoders have a bias.
+        reduction: Of the loss: "mean", "sum" or "none" (one mean a sample).
+        detach_target: Whether the maps are a constant as the decoders' target. The paper does not say; a constant
+            keeps the loss from pulling the maps towards what is easy to encode.
+        device: Of the parameters.
+        dtype: Of the parameters.
+
+    Raises:
+        ValueError: A size below 1, an unknown activation or reduction.
+    """
+
+    def __init__(
+        self,
+        num_maps: int,
+        map_size: int | Sequence[int],
+        code_size: int,
+        activation: str | None = None,
+        decoder_activation: str | None = None,
+        bias: bool = True,
+        reduction: str = "mean",
+        detach_target: bool = True,
+        device: Device = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        if reduction not in functional.REDUCTIONS:
+            raise ValueError(f"reduction must be one of {functional.REDUCTIONS}, got {reduction!r}")
+        self.encoder = SPFFlatten(num_maps, map_size, code_size, activation, bias, device, dtype)
+        self.decoder = SPFDecoder(num_maps, map_size, code_size, decoder_activation, bias, device, dtype)
+        self.reduction = reduction
+        self.detach_target = detach_target
+
+    def forward(self, maps: Tensor) -> AutoencoderOutput:
+        """Encodes the maps and measures how well the codes give them back.
+
+        Args:
+            maps: (B, C, H, W).
+
+        Returns:
+            codes (B, C*D) and the loss.
+
+        Raises:
+            ValueError: Maps of another shape or device.
+            TypeError: Maps of a dtype that does not go with the weights'.
+        """
+        codes = self.encoder(maps)
+        loss = functional.spf_reconstruction_loss(
+            codes,
+            maps.to(codes.dtype),
+            self.decoder.weight,
+            self.decoder.bias,
+            self.decoder.activation,
+            self.reduction,
+            self.detach_target,
+        )
+        return AutoencoderOutput(codes, loss)
+
+    def reconstruct(self, maps: Tensor) -> Tensor:
+        """The decoded maps (B, C, H, W), for pictures."""
+        decoded: Tensor = self.decoder(self.encoder(maps))
+        return decoded
+
+    @classmethod
+    def from_linears(
+        cls,
+        encoders: Sequence[nn.Linear],
+        decoders: Sequence[nn.Linear],
+        activation: str | None = None,
+        decoder_activation: str | None = None,
+        map_size: int | Sequence[int] | None = None,
+        reduction: str = "mean",
+        detach_target: bool = True,
+    ) -> "SPFAutoencoder":
+        """Takes over the weights of a loop over encoders and decoders, one pair a map.
+
+        Args:
+            encoders: `nn.Linear(pixels, code_size)`, one a map.
+            decoders: `nn.Linear(code_size, pixels)`, one a map.
+            activation: What the loop applies after each encoder.
+            decoder_activation: What it applies after each decoder.
+            map_size: (height, width); may be left out for square maps.
+            reduction: Of the loss.
+            detach_target: Whether the loss takes the maps as a constant.
+
+        Raises:
+            ValueError: No layers, layers that differ, or encoders and decoders that do not fit each other.
+            TypeError: Something that is not an nn.Linear.
+        """
+        encoder = SPFFlatten.from_linears(encoders, activation, map_size)
+        first = _check_linears("decoders", decoders)
+        shape = (len(decoders), first.in_features, first.out_features)
+        if shape != tuple(encoder.weight.shape):
+            raise ValueError(
+                f"decoders must undo the encoders' (maps, code size, pixels) {tuple(encoder.weight.shape)}, got {shape}"
+            )
+        sizes = (encoder.num_maps, encoder.map_size, encoder.code_size)
+        module = cls(*sizes, activation, decoder_activation, True, reduction, detach_target, "meta")
+        module.encoder = encoder
+        module.decoder = SPFDecoder(
+            *sizes, decoder_activation, first.bias is not None, first.weight.device, first.weight.dtype
+        )
+        _load_linears(module.decoder, decoders, transpose=True)
+        return module
+
+    def to_linears(self) -> tuple[list[nn.Linear], list[nn.Linear]]:
+        """The way back: encoders and decoders, one pair a map, with copies of the weights."""
+        return _make_linears(self.encoder, transpose=False), _make_linears(self.decoder, transpose=True)
