@@ -7,6 +7,7 @@
 #include <sys/mman.h>
 #endif
 
+#include <cstdint>
 #include <cstdlib>
 #include <mutex>
 #include <new>
@@ -94,6 +95,18 @@ void release_output(void* buffer) {
   free_cached(c, c.statistics.limit_bytes - size);
   c.free[size].push_back(buffer);
   c.statistics.cached_bytes += size;
+}
+
+void advise_huge_pages(void* memory, size_t bytes) {
+#if defined(__linux__)
+  constexpr uintptr_t kPage = 4096;
+  const uintptr_t begin = (reinterpret_cast<uintptr_t>(memory) + kPage - 1) / kPage * kPage;
+  const uintptr_t end = (reinterpret_cast<uintptr_t>(memory) + bytes) / kPage * kPage;
+  if (end > begin) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);
+#else
+  (void)memory;
+  (void)bytes;
+#endif
 }
 
 void empty_cache() {

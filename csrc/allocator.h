@@ -13,6 +13,8 @@ struct CacheStatistics {
 void* allocate_output(size_t bytes);
 // Returns the buffer to the cache, or to the system where the cache is full.
 void release_output(void* buffer);
+// Asks for huge pages behind memory that someone else allocated and nobody has touched yet.
+void advise_huge_pages(void* memory, size_t bytes);
 void empty_cache();
 void set_cache_limit(size_t bytes);
 CacheStatistics cache_statistics();

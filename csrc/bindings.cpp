@@ -103,6 +103,8 @@ PYBIND11_MODULE(_native, m) {
     spf::measure_write(pointer<float>(to), bytes / 4, threads);
   });
   m.def("empty", &empty);
+  m.def("advise_huge_pages",
+        [](uintptr_t address, size_t bytes) { spf::advise_huge_pages(pointer(address), bytes); });
   m.def("empty_cache", &spf::empty_cache);
   m.def("set_cache_limit", &spf::set_cache_limit);
   m.def("cache_statistics", &cache_statistics);

@@ -10,15 +10,22 @@
 namespace spf {
 namespace {
 
-constexpr int64_t kEncodeChunk = 384;  // pixels; 12 samples of them are 18 KiB of L1
-constexpr int64_t kRowBlock = 16;      // rows between two visits of the same batch tile
+constexpr int64_t kPackedBytes = 18 * 1024;  // of L1
+constexpr int64_t kRowBlock = 16;            // rows between two visits of the same batch tile
 constexpr int64_t kBatchBlock = 4 * kTileBatch;
+
+// Pixels packed at once: whole rows for one sample, 384 for a tile of 12 in fp32.
+template <class Packed>
+constexpr int64_t encode_chunk(int64_t batch) {
+  const int64_t samples = larger(1, smaller(batch, 12));
+  return kPackedBytes / int64_t(sizeof(Packed)) / samples / 64 * 64;
+}
 
 // What one task reads and writes, resolved to its map and row range.
 template <class Dot, class T>
 struct EncodeTask {
   const EncodeArgs& args;
-  int64_t c, row_begin, rows;
+  int64_t c, row_begin, rows, chunk;
   typename Dot::Packed* packed;
   vf* sums;
   float* line;
@@ -28,21 +35,21 @@ struct EncodeTask {
     const auto* weight =
         static_cast<const typename Dot::Weight*>(args.layer.weight) + (c * size.D + row_begin) * size.S;
     const T* maps = static_cast<const T*>(args.maps.data) + c * args.maps.stride_c + batch_begin * args.maps.stride_b;
-    for (int64_t k = 0; k < size.S; k += kEncodeChunk) {
-      const int64_t count = smaller(kEncodeChunk, size.S - k);
+    for (int64_t k = 0; k < size.S; k += chunk) {
+      const int64_t count = smaller(chunk, size.S - k);
       for (int64_t t = 0; t < tiles.count; ++t) {
-        pack_samples<Dot>(packed + tiles.begin(t) * kEncodeChunk, maps + tiles.begin(t) * args.maps.stride_b + k,
+        pack_samples<Dot>(packed + tiles.begin(t) * chunk, maps + tiles.begin(t) * args.maps.stride_b + k,
                           args.maps.stride_b, tiles.size(t), count);
       }
       for (int64_t row = 0; row < rows; row += kRowBlock) {
         const int64_t block = smaller(kRowBlock, rows - row);
-        // the next block of rows, or the first block of the next chunk
-        const bool last = row + kRowBlock >= rows;
-        const int64_t ahead = last ? (k + count < size.S ? count - row * size.S : 0) : kRowBlock * size.S;
+        // the next block of rows, or the first of the next chunk, or of what follows in memory: mostly the next task
+        const int64_t after = k + count < size.S ? count - row * size.S : (rows - row) * size.S - k;
+        const int64_t ahead = row + kRowBlock < rows ? kRowBlock * size.S : after;
         for (int64_t t = 0; t < tiles.count; ++t) {
           with_constant(tiles.size(t), [&](auto n) {
             constexpr int N = decltype(n)::value;
-            dot_rows<Dot, N>(weight + row * size.S + k, size.S, block, packed + tiles.begin(t) * kEncodeChunk, count,
+            dot_rows<Dot, N>(weight + row * size.S + k, size.S, block, packed + tiles.begin(t) * chunk, count,
                              k == 0, sums + tiles.begin(t) * rows + row * N,
                              t == 0 ? ahead * int64_t(sizeof(*weight)) : 0);
           });
@@ -84,13 +91,15 @@ void encode_task(const EncodeArgs& args, int64_t task) {
   const int64_t row_begin = task % ranges * args.range;
   const int64_t rows = smaller(args.range, size.D - row_begin);
   const int64_t batch_block = smaller(kBatchBlock, size.B);
-  const int64_t packed_bytes = batch_block * kEncodeChunk * sizeof(typename Dot::Packed);
+  const int64_t chunk = encode_chunk<typename Dot::Packed>(batch_block);
+  const int64_t packed_bytes = round_up(batch_block * chunk * sizeof(typename Dot::Packed), 64);
   const int64_t sums_bytes = batch_block * rows * sizeof(vf);
   char* scratch = static_cast<char*>(workspace(packed_bytes + sums_bytes + rows * sizeof(float)));
   EncodeTask<Dot, T> work{args,
                           task / ranges,
                           row_begin,
                           rows,
+                          chunk,
                           reinterpret_cast<typename Dot::Packed*>(scratch + sums_bytes),
                           reinterpret_cast<vf*>(scratch),
                           reinterpret_cast<float*>(scratch + sums_bytes + packed_bytes)};

@@ -154,6 +154,8 @@ struct BatchTiles {
   explicit BatchTiles(int64_t B) : batch(B), count(divide_up(B, kTileBatch)) {}
   int64_t begin(int64_t tile) const { return batch * tile / count; }
   int64_t size(int64_t tile) const { return begin(tile + 1) - begin(tile); }
+  // The tile that holds a sample.
+  int64_t of(int64_t sample) const { return ((sample + 1) * count - 1) / batch; }
 };
 
 template <int N>

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from spf_kernels import functional
+from spf_kernels.backends.native import advise_huge_pages
 
 Device = torch.device | str | None
 
@@ -86,7 +87,9 @@ class _PerMapLayer(nn.Module):
     def _create(self, fan_in: int, bias_size: int, bias: bool, device: Device, dtype: torch.dtype | None) -> None:
         pixels = self.map_size[0] * self.map_size[1]
         self._bound = 1 / math.sqrt(fan_in)
-        self.weight = nn.Parameter(torch.empty(self.num_maps, self.code_size, pixels, device=device, dtype=dtype))
+        weight = torch.empty(self.num_maps, self.code_size, pixels, device=device, dtype=dtype)
+        advise_huge_pages(weight)
+        self.weight = nn.Parameter(weight)
         created = nn.Parameter(torch.empty(self.num_maps, bias_size, device=device, dtype=dtype)) if bias else None
         self.register_parameter("bias", created)
         self.reset_parameters()

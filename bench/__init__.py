@@ -1,0 +1,1 @@
+"""The benchmarks of spf_kernels; `python -m bench` runs them (see bench/README.md)."""

@@ -1,0 +1,67 @@
+import numpy as np
+import pytest
+import torch
+from spf_data.dataset import XrayDataset
+from spf_data.labels import Label, LabelSet
+
+LABELS = LabelSet((Label("right nodule", "nodule", "right"), Label("left nodule", "nodule", "left")))
+
+
+def _arguments(**changes):
+    arguments = {
+        "label_set": LABELS,
+        "images": np.random.default_rng(0).integers(0, 256, (3, 1, 8, 8)).astype(np.uint8),
+        "labels": np.array([[0, 1], [np.nan, 0], [1, 1]], dtype=np.float32),
+        "patients": np.array(["a", "a", "b"]),
+        "sources": np.array(["x", "x", "y"]),
+        "report": {},
+    }
+    return arguments | changes
+
+
+def test_a_sample_is_a_scaled_image_with_its_labels_and_index():
+    arguments = _arguments()
+    dataset = XrayDataset(**arguments)
+    sample = dataset[1]
+    assert sample["image"].dtype == torch.float32
+    assert torch.equal((sample["image"] * 255).round(), torch.from_numpy(arguments["images"][1]).float())
+    assert torch.equal(torch.isnan(sample["labels"]), torch.tensor([True, False]))
+    assert sample["index"] == 1
+    assert (len(dataset), dataset.image_size, dataset.channels) == (3, 8, 1)
+
+
+def test_rows_count_from_either_end_and_no_further():
+    dataset = XrayDataset(**_arguments())
+    assert dataset[-1]["index"] == 2
+    for index in (3, -4):
+        with pytest.raises(IndexError, match=f"got {index}"):
+            dataset[index]
+
+
+def test_a_data_set_without_masks_says_so():
+    with pytest.raises(NotImplementedError, match="XrayDataset has no finding masks"):
+        XrayDataset(**_arguments()).mask(0)
+
+
+def test_a_data_loader_batches_it():
+    batch = next(iter(torch.utils.data.DataLoader(XrayDataset(**_arguments()), batch_size=3)))
+    assert batch["image"].shape == (3, 1, 8, 8)
+    assert batch["labels"].shape == (3, 2)
+    assert batch["index"].tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"images": np.zeros((3, 1, 8, 8), np.float32)}, TypeError, "images must be uint8, got float32"),
+        ({"labels": np.zeros((3, 2))}, TypeError, "labels must be float32, got float64"),
+        ({"images": np.zeros((3, 8, 8), np.uint8)}, ValueError, "images must be"),
+        ({"images": np.zeros((3, 1, 8, 6), np.uint8)}, ValueError, "images must be"),
+        ({"labels": np.zeros((3, 3), np.float32)}, ValueError, r"labels must be \(3, 2\)"),
+        ({"labels": np.full((3, 2), 0.5, np.float32)}, ValueError, "labels must be 1, 0 or NaN"),
+        ({"patients": np.array(["a", "b"])}, ValueError, "patients and sources must be"),
+    ],
+)
+def test_rows_that_do_not_fit_together_are_refused(changes, error, message):
+    with pytest.raises(error, match=message):
+        XrayDataset(**_arguments(**changes))

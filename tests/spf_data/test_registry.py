@@ -1,0 +1,45 @@
+from dataclasses import fields
+
+import pytest
+from jsonargparse import ArgumentParser
+from spf_data import DataConfig, PhantomConfig, PhantomDataset, build_dataset
+from spf_data.cxr_zones import REQUIRED_COLUMNS
+
+
+def test_the_phantom_gets_every_setting():
+    config = DataConfig(num_images=2, image_size=64, shift=0.08, mode="maps", noise=0.1, finding_size=1.5, seed=4)
+    dataset = build_dataset(config)
+    assert isinstance(dataset, PhantomDataset)
+    names = [field.name for field in fields(PhantomConfig)]
+    assert {name: getattr(dataset.config, name) for name in names} == {name: getattr(config, name) for name in names}
+
+
+def test_defaults_are_those_of_the_phantom():
+    for field in fields(PhantomConfig):
+        assert getattr(DataConfig(), field.name) == field.default
+
+
+def test_cxr_zones_is_read_from_its_root(tmp_path):
+    (tmp_path / "labels.csv").write_text(",".join(REQUIRED_COLUMNS) + "\n")
+    with pytest.raises(ValueError, match="no usable row"):
+        build_dataset(DataConfig(name="cxr-zones", root=tmp_path))
+
+
+def test_cxr_zones_needs_a_root():
+    with pytest.raises(ValueError, match="root must be"):
+        build_dataset(DataConfig(name="cxr-zones"))
+
+
+def test_an_unknown_name_is_refused():
+    with pytest.raises(ValueError, match="got 'mimic'"):
+        build_dataset(DataConfig(name="mimic"))
+
+
+def test_a_command_line_sets_the_fields_and_shows_their_meaning():
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--data", type=DataConfig, default=DataConfig())
+    arguments = ["--data.name=cxr-zones", "--data.root=somewhere", "--data.on_error=skip", "--data.image_size=64"]
+    config = DataConfig(**parser.parse_args(arguments).data.as_dict())
+    shown = parser.format_help()
+    assert (config.name, str(config.root), config.on_error, config.image_size) == ("cxr-zones", "somewhere", "skip", 64)
+    assert "share of the full scale" in shown
