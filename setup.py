@@ -76,7 +76,8 @@ def write_ninja(path: Path, output: Path, version: str) -> None:
     ]
     units += [(f"kernels_{isa}.o", "kernels.cpp", f"-DSPF_ISA={isa} {flags}") for isa, flags in ISA_FLAGS.items()]
     with path.open("w") as file:
-        writer = ninja_syntax.Writer(file, width=120)
+        # its type stub says str; it takes a file
+        writer = ninja_syntax.Writer(file, width=120)  # type: ignore[arg-type]
         writer.rule("compile", f"{compiler} -MMD -MF $out.d {FLAGS} $flags {sanitize} -c $in -o $out", depfile="$out.d")
         writer.rule("link", f"{compiler} {link} {openmp} {sanitize} $in -o $out")
         for unit, source, flags in units:

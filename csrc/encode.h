@@ -10,15 +10,15 @@
 namespace spf {
 namespace {
 
-constexpr int64_t kPackedBytes = 18 * 1024;  // of L1
-constexpr int64_t kRowBlock = 16;            // rows between two visits of the same batch tile
+constexpr int64_t kRowBlock = 16;  // rows between two visits of the same batch tile
 constexpr int64_t kBatchBlock = 4 * kTileBatch;
 
-// Pixels packed at once: whole rows for one sample, 384 for a tile of 12 in fp32.
+// Pixels packed at once. Many samples: as many as L1 holds beside the rows. Few: memory is the limit and likes long
+// rows, and the samples may wait in L2.
 template <class Packed>
 constexpr int64_t encode_chunk(int64_t batch) {
-  const int64_t samples = larger(1, smaller(batch, 12));
-  return kPackedBytes / int64_t(sizeof(Packed)) / samples / 64 * 64;
+  const int64_t packed_bytes = (batch <= 4 ? 64 : 18) * 1024;
+  return packed_bytes / int64_t(sizeof(Packed)) / larger(1, smaller(batch, 12)) / 64 * 64;
 }
 
 // What one task reads and writes, resolved to its map and row range.
@@ -29,6 +29,15 @@ struct EncodeTask {
   typename Dot::Packed* packed;
   vf* sums;
   float* line;
+
+  // A share of the samples' next chunk: left to the packing, its misses would be waited for.
+  void prefetch_samples(const T* next, int64_t begin, int64_t end, int64_t pixels) const {
+    const int64_t bytes = pixels * int64_t(sizeof(T));
+    for (int64_t b = begin; b < end; ++b) {
+      const uintptr_t address = reinterpret_cast<uintptr_t>(next + b * args.maps.stride_b);
+      for (int64_t line = 0; line < bytes; line += 64) prefetch_l2(address + line);
+    }
+  }
 
   void accumulate(int64_t batch_begin, const BatchTiles& tiles) const {
     const Sizes& size = args.sizes;
@@ -41,11 +50,15 @@ struct EncodeTask {
         pack_samples<Dot>(packed + tiles.begin(t) * chunk, maps + tiles.begin(t) * args.maps.stride_b + k,
                           args.maps.stride_b, tiles.size(t), count);
       }
+      // after the last chunk comes, mostly, what follows in memory: the next task
+      const bool last_chunk = k + count == size.S;
+      const T* next_samples = last_chunk ? maps + args.maps.stride_c : maps + k + count;
+      const int64_t next_pixels = last_chunk ? smaller(chunk, size.S) * (c + 1 < size.C) : smaller(chunk, size.S - k - count);
+      const int64_t next_chunk = last_chunk ? rows * size.S - k : count;
       for (int64_t row = 0; row < rows; row += kRowBlock) {
         const int64_t block = smaller(kRowBlock, rows - row);
-        // the next block of rows, or the first of the next chunk, or of what follows in memory: mostly the next task
-        const int64_t after = k + count < size.S ? count - row * size.S : (rows - row) * size.S - k;
-        const int64_t ahead = row + kRowBlock < rows ? kRowBlock * size.S : after;
+        prefetch_samples(next_samples, tiles.batch * row / rows, tiles.batch * (row + block) / rows, next_pixels);
+        const int64_t ahead = row + kRowBlock < rows ? kRowBlock * size.S : next_chunk - row * size.S;
         for (int64_t t = 0; t < tiles.count; ++t) {
           with_constant(tiles.size(t), [&](auto n) {
             constexpr int N = decltype(n)::value;

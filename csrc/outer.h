@@ -12,7 +12,7 @@ constexpr int64_t kOuterRows = 6;
 constexpr int kOuterVectors = kTileBatch == 12 ? 4 : 2;
 
 // Pixels a block: the samples of one block stay in L1, or in L2 for large batches.
-inline int64_t outer_pixels(int64_t B) { return larger(4 * VL, smaller(512, 8192 / larger(B, 1) / (4 * VL) * (4 * VL))); }
+inline int64_t outer_pixels(int64_t B) { return larger(4 * VL, smaller(256, 8192 / larger(B, 1) / (4 * VL) * (4 * VL))); }
 
 template <class Out, int V>
 SPF_INLINE void outer_rows(const float* left, const float* right, int64_t right_pitch, const Sizes& size, Out* out,

@@ -14,11 +14,13 @@ def _native_lines() -> list[str]:
     if why:
         return [f"native kernels    no: {why}"]
     module = native.extension()
+    threads = f"OpenMP, {torch.get_num_threads()}" if module.openmp else "1 (built without OpenMP)"
+    others = ", ".join(module.available_isas())
     return [
         f"native kernels    {module.__file__}",
         f"  compiler        {module.compiler}",
-        f"  threads         {'OpenMP, ' + str(torch.get_num_threads()) if module.openmp else '1 (built without OpenMP)'}",
-        f"  instructions    {module.selected_isa()} (available: {', '.join(module.available_isas())}; SPF_ISA forces one)",
+        f"  threads         {threads}",
+        f"  instructions    {module.selected_isa()} (available: {others}; SPF_ISA forces one)",
         f"  buffer cache    at most {module.cache_statistics()['limit_bytes'] >> 20} MiB unused (SPF_CACHE_LIMIT_MB)",
     ]
 

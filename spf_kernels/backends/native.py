@@ -1,5 +1,6 @@
 """The kernels of csrc: CPU, float32 and bfloat16. Same functions and arguments as `reference`."""
 
+import importlib
 import os
 import sys
 from functools import cache
@@ -26,7 +27,7 @@ class NativeUnavailableError(RuntimeError):
 def _load() -> Any:
     """The extension module, or the exception that explains its absence; either is kept."""
     try:
-        from spf_kernels import _native
+        _native = importlib.import_module("spf_kernels._native")
     except ImportError as error:
         note = Path(__file__).resolve().parent.parent / "_build_failure.txt"
         why = f"csrc did not build: {note.read_text().strip()}" if note.exists() else str(error)
@@ -85,7 +86,9 @@ def _empty(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
     if elements * dtype.itemsize < _RECYCLED_BYTES:
         return torch.empty(shape, dtype=dtype)
     tensor = torch.from_numpy(extension().empty(elements, _DTYPES[dtype])).view(dtype).view(shape)
-    if torch.are_deterministic_algorithms_enabled() and torch.utils.deterministic.fill_uninitialized_memory:
+    # the attribute lives on a module class that mypy cannot see
+    fill = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
+    if fill and torch.are_deterministic_algorithms_enabled():
         tensor.fill_(float("nan"))
     return tensor
 
