@@ -33,7 +33,7 @@ lint: install
 sanitize: install
 	SPF_SANITIZE=1 SPF_REQUIRE_NATIVE=1 $(BIN)/python setup.py --quiet build_ext \
 	  --build-lib $(SANITIZED) --build-temp $(SANITIZED)/objects
-	LD_PRELOAD="$$($${CXX:-g++} -print-file-name=libasan.so) $$($${CXX:-g++} -print-file-name=libubsan.so)" \
+	LD_PRELOAD="$$($${CXX:-g++} -print-file-name=libasan.so) $$($${CXX:-g++} -print-file-name=libstdc++.so)" \
 	  ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1 \
 	  SPF_NATIVE_PATH=$$(ls $(SANITIZED)/spf_kernels/_native*.so) $(BIN)/python -m pytest tests/csrc/test_native_numpy.py
 

@@ -43,6 +43,7 @@ void decode_range(const DecodeArgs& args, int64_t c, int64_t begin, int64_t end,
   }
   for (int64_t s = begin; s < end; s += kDecodePixels) {
     const int64_t pixels = smaller(kDecodePixels, end - s);
+    if (size.D == 0) std::memset(y, 0, tiles.batch * kDecodePixels * sizeof(float));
     for (int64_t d = 0; d < size.D; d += kDecodeRows) {
       const int64_t rows = smaller(kDecodeRows, size.D - d);
       // the next group of rows, or the first group of the next block

@@ -44,6 +44,7 @@ struct EncodeTask {
     const auto* weight =
         static_cast<const typename Dot::Weight*>(args.layer.weight) + (c * size.D + row_begin) * size.S;
     const T* maps = static_cast<const T*>(args.maps.data) + c * args.maps.stride_c + batch_begin * args.maps.stride_b;
+    if (size.S == 0) std::memset(sums, 0, tiles.batch * rows * sizeof(vf));
     for (int64_t k = 0; k < size.S; k += chunk) {
       const int64_t count = smaller(chunk, size.S - k);
       for (int64_t t = 0; t < tiles.count; ++t) {

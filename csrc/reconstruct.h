@@ -38,6 +38,7 @@ struct ReconstructTask {
   void decode_pixels(int64_t s, int64_t pixels, int64_t next, const BatchTiles& tiles) const {
     const Sizes& size = args.sizes;
     const W* weight = static_cast<const W*>(args.layer.weight) + c * size.D * size.S + s;
+    if (size.D == 0) std::memset(y, 0, tiles.batch * block * sizeof(float));
     for (int64_t d = 0; d < size.D; d += kReconstructRows) {
       const int64_t rows = smaller(kReconstructRows, size.D - d);
       const bool last = d + kReconstructRows >= size.D;
@@ -60,14 +61,13 @@ struct ReconstructTask {
     if (bias) y_sum += whole ? load(bias) : load_partial(bias, count);
     const vf out = activate(y_sum, args.layer.activation);
     vf residual = out - (whole ? load(map) : load_partial(map, count));
+    vf error = residual * activation_slope(out, args.layer.activation);
     if (!whole) {
-      float lanes[VL];
-      store(lanes, residual);
-      residual = load_partial(lanes, count);
+      // the lanes behind the last pixel hold act(0), or NaN where a code is not finite
+      residual = keep_first(residual, count);
+      error = keep_first(error, count);
     }
     squares += residual * residual;
-    vf error = residual * activation_slope(out, args.layer.activation);
-    // a padded lane must stay 0 even where the activation's slope there is not finite
     write(static_cast<T*>(args.residual), offset, residual, count);
     write(static_cast<T*>(args.error), offset, error, count);
     return error;

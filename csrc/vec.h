@@ -98,6 +98,13 @@ SPF_INLINE void store_partial(T* p, vf v, int64_t count) {
 }
 #endif
 
+// v with zeros behind its first `count` < VL elements.
+SPF_INLINE vf keep_first(vf v, int64_t count) {
+  float lanes[VL];
+  store(lanes, v);
+  return load_partial(lanes, count);
+}
+
 // Streaming stores want the address aligned to the vector.
 #if defined(__AVX512F__)
 SPF_INLINE void stream(float* p, vf v) { _mm512_stream_ps(p, (__m512)v); }

@@ -1,8 +1,9 @@
 """The derivatives of the operators, registered at their Autograd key.
 
 encode, decode and outer are closed under differentiation: the gradients of each are calls of the others, made through
-their differentiable operators, so second derivatives need no code of their own. reconstruct has first derivatives
-only and says so when asked for more.
+their differentiable operators, so second derivatives need no code of their own. reconstruct keeps its first
+derivatives from the forward pass; asked for a differentiable backward, it is recomputed from decode. Forward-mode
+differentiation and functorch's transforms raise PyTorch's own error.
 """
 
 from typing import Any
@@ -10,7 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd import Function
-from torch.autograd.function import once_differentiable
 
 from spf_kernels import ops
 
@@ -99,6 +99,17 @@ class _Outer(Function):
         )
 
 
+def _differentiable_gradients(
+    inputs: tuple[Tensor | None, ...], needed: tuple[bool, ...], activation: str, gradient: Tensor
+) -> tuple[Tensor | None, ...]:
+    """The gradients of the loss with a graph of their own, from decode."""
+    codes, maps, weight, bias = inputs
+    residual = (ops.decode(codes, weight, bias, activation) - maps).to(gradient.dtype)
+    wanted = [tensor for tensor, need in zip(inputs, needed, strict=True) if need and tensor is not None]
+    found = iter(torch.autograd.grad(residual.square().sum((1, 2)), wanted, gradient, create_graph=True))
+    return tuple(next(found) if need else None for need in needed)
+
+
 class _Reconstruct(Function):
     @staticmethod
     def forward(
@@ -111,8 +122,10 @@ class _Reconstruct(Function):
         with_error: bool,
         with_residual: bool,
         with_codes_gradient: bool,
+        grad_enabled: bool,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        for_codes, for_maps, for_weight, for_bias = ctx.needs_input_grad[:4]
+        # needs_input_grad knows nothing of no_grad, and in here gradients are always off
+        for_codes, for_maps, for_weight, for_bias = (need and grad_enabled for need in ctx.needs_input_grad[:4])
         with_error = with_error or for_weight or for_bias
         # without an activation the error is the residual
         share = activation == "none" and with_error and not with_residual
@@ -127,67 +140,49 @@ class _Reconstruct(Function):
                 with_residual or (for_maps and not share),
                 with_codes_gradient or for_codes,
             )
-        ctx.weight_dtype = weight.dtype
-        ctx.bias_dtype = None if bias is None else bias.dtype
-        ctx.save_for_backward(codes, error, error if share else residual, codes_gradient)
+        ctx.activation = activation
+        ctx.save_for_backward(codes, maps, weight, bias, error, error if share else residual, codes_gradient)
         ctx.mark_non_differentiable(error, residual, codes_gradient)
         return loss, error, residual, codes_gradient
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        codes, error, residual, codes_gradient = ctx.saved_tensors
-        for_codes, for_maps, for_weight, for_bias = ctx.needs_input_grad[:4]
+        codes, maps, weight, bias, error, residual, codes_gradient = ctx.saved_tensors
+        needed = ctx.needs_input_grad[:4]
+        if torch.is_grad_enabled():
+            inputs = (codes, maps, weight, bias)
+            return *_differentiable_gradients(inputs, needed, ctx.activation, gradients[0]), *(None,) * 5
+        for_codes, for_maps, for_weight, for_bias = needed
         # each sample's loss is a sum of squares; the scale stays in the loss's dtype, it is the same for many elements
         scale = (2 * gradients[0]).view(-1, 1, 1)
         return (
             (codes_gradient * scale).to(codes.dtype) if for_codes else None,
             (residual * -scale).to(residual.dtype) if for_maps else None,
-            ops.outer(codes * scale, error, ctx.weight_dtype) if for_weight else None,
-            ops.outer(scale.expand(-1, codes.shape[1], 1), error, ctx.bias_dtype).squeeze(1) if for_bias else None,
-            *(None,) * 4,
+            ops.outer(codes * scale, error, weight.dtype) if for_weight else None,
+            ops.outer(scale.expand(-1, codes.shape[1], 1), error, bias.dtype).squeeze(1) if for_bias else None,
+            *(None,) * 5,
         )
 
 
-def _any_requires_grad(*tensors: Tensor | None) -> bool:
-    return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
-
-
+# always through the Functions: where nothing needs a gradient they cost little, and a tangent of forward-mode
+# differentiation would be lost without them
 def _encode(maps: Tensor, weight: Tensor, bias: Tensor | None, activation: str) -> Tensor:
-    if _any_requires_grad(maps, weight, bias):
-        result: Tensor = _Encode.apply(maps, weight, bias, activation)
-        return result
-    with _below_autograd():
-        result = ops.encode(maps, weight, bias, activation)
+    result: Tensor = _Encode.apply(maps, weight, bias, activation)
     return result
 
 
 def _decode(codes: Tensor, weight: Tensor, bias: Tensor | None, activation: str) -> Tensor:
-    if _any_requires_grad(codes, weight, bias):
-        result: Tensor = _Decode.apply(codes, weight, bias, activation)
-        return result
-    with _below_autograd():
-        result = ops.decode(codes, weight, bias, activation)
+    result: Tensor = _Decode.apply(codes, weight, bias, activation)
     return result
 
 
 def _outer(left: Tensor, right: Tensor, dtype: torch.dtype) -> Tensor:
-    if _any_requires_grad(left, right):
-        result: Tensor = _Outer.apply(left, right, dtype)
-        return result
-    with _below_autograd():
-        result = ops.outer(left, right, dtype)
+    result: Tensor = _Outer.apply(left, right, dtype)
     return result
 
 
-def _reconstruct(
-    codes: Tensor, maps: Tensor, weight: Tensor, bias: Tensor | None, *options: Any
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    if _any_requires_grad(codes, maps, weight, bias):
-        result: tuple[Tensor, Tensor, Tensor, Tensor] = _Reconstruct.apply(codes, maps, weight, bias, *options)
-        return result
-    with _below_autograd():
-        result = ops.reconstruct(codes, maps, weight, bias, *options)
+def _reconstruct(*arguments: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    result: tuple[Tensor, Tensor, Tensor, Tensor] = _Reconstruct.apply(*arguments, torch.is_grad_enabled())
     return result
 
 

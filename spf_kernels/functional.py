@@ -32,16 +32,18 @@ def check_activation(activation: str | None) -> str:
     return name
 
 
+def _check_known(name: str, value: Tensor) -> None:
+    if value.dtype not in (torch.float32, torch.float64, *_LOW):
+        raise TypeError(f"{name} must be float32, float64, bfloat16 or float16, got {value.dtype}")
+
+
 def _check_dtypes(name: str, value: Tensor, **parameters: Tensor | None) -> None:
     """Dtypes that the kernels define: one dtype, or float32 together with one low precision."""
-    known = (torch.float32, torch.float64, *_LOW)
-    if value.dtype not in known:
-        raise TypeError(f"{name} must be float32, float64, bfloat16 or float16, got {value.dtype}")
+    _check_known(name, value)
     for parameter, tensor in parameters.items():
         if tensor is None:
             continue
-        if tensor.dtype not in known:
-            raise TypeError(f"{parameter} must be float32, float64, bfloat16 or float16, got {tensor.dtype}")
+        _check_known(parameter, tensor)
         pair = {value.dtype, tensor.dtype}
         if len(pair) > 1 and (torch.float64 in pair or torch.float32 not in pair):
             raise TypeError(
@@ -103,7 +105,8 @@ def _split_codes(codes: Tensor, weight: Tensor) -> Tensor:
     return codes
 
 
-def _autocast(value: Tensor) -> Tensor:
+def _autocast(name: str, value: Tensor) -> Tensor:
+    _check_known(name, value)
     device = value.device.type
     # meta tensors and the like have no autocast
     if device not in ("cpu", "cuda", "xpu", "mps") or not torch.is_autocast_enabled(device):
@@ -131,7 +134,7 @@ def spf_flatten(maps: Tensor, weight: Tensor, bias: Tensor | None = None, activa
     activation = check_activation(activation)
     _check_weight(weight)
     _check_bias(bias, (weight.shape[0], weight.shape[1]), weight)
-    maps = _autocast(_flatten_maps(maps, weight))
+    maps = _autocast("maps", _flatten_maps(maps, weight))
     _check_dtypes("maps", maps, weight=weight)
     _check_devices("maps", maps, weight=weight, bias=bias)
     codes: Tensor = ops.encode(maps, weight, bias, activation)
@@ -157,7 +160,7 @@ def spf_reconstruct(codes: Tensor, weight: Tensor, bias: Tensor | None = None, a
     activation = check_activation(activation)
     _check_weight(weight)
     _check_bias(bias, (weight.shape[0], weight.shape[2]), weight)
-    codes = _autocast(_split_codes(codes, weight))
+    codes = _autocast("codes", _split_codes(codes, weight))
     _check_dtypes("codes", codes, weight=weight)
     _check_devices("codes", codes, weight=weight, bias=bias)
     maps: Tensor = ops.decode(codes, weight, bias, activation)
@@ -186,7 +189,7 @@ def spf_reconstruction_loss(
         detach_target: Whether the target is a constant; False lets the maps learn to be easy to encode.
 
     Returns:
-        () or, for reduction "none", (B,); float32 (float64 for float64 codes). First derivatives only.
+        () or, for reduction "none", (B,); float32 (float64 for float64 codes).
 
     Raises:
         ValueError: Shapes that do not fit, different devices, an unknown activation or reduction.
@@ -198,10 +201,10 @@ def spf_reconstruction_loss(
     _check_weight(weight)
     _check_bias(bias, (weight.shape[0], weight.shape[2]), weight)
     maps = _flatten_maps(maps.detach() if detach_target else maps, weight)
-    codes = _autocast(_split_codes(codes, weight))
+    codes = _autocast("codes", _split_codes(codes, weight))
     if codes.shape[0] != maps.shape[0]:
         raise ValueError(f"codes must have the batch size of maps ({maps.shape[0]}), got {codes.shape[0]}")
-    maps = _autocast(maps)
+    maps = _autocast("maps", maps)
     if maps.dtype != codes.dtype:
         raise TypeError(f"maps must have the dtype of codes ({codes.dtype}), got {maps.dtype}")
     _check_dtypes("codes", codes, weight=weight)

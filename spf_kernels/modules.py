@@ -1,8 +1,9 @@
 """`SPFFlatten`, the drop-in for a flatten layer, and `SPFAutoencoder`, which adds the decoders and their loss."""
 
 import math
+import operator
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -13,14 +14,19 @@ from spf_kernels.backends.native import advise_huge_pages
 Device = torch.device | str | None
 
 
-def _check_positive(name: str, value: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+def _check_positive(name: str, value: Any) -> int:
+    try:
+        # numpy's integers too, but no bool and no float
+        number = 0 if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        number = 0
+    if number < 1:
         raise ValueError(f"{name} must be a positive integer, got {value!r}")
-    return value
+    return number
 
 
 def _check_map_size(map_size: int | Sequence[int]) -> tuple[int, int]:
-    sizes = (map_size, map_size) if isinstance(map_size, int) else tuple(map_size)
+    sizes = tuple(map_size) if isinstance(map_size, Sequence) else (map_size, map_size)
     if len(sizes) != 2:
         raise ValueError(f"map_size must be an integer or (height, width), got {map_size!r}")
     return _check_positive("map_size", sizes[0]), _check_positive("map_size", sizes[1])
@@ -35,8 +41,12 @@ def _check_linears(name: str, linears: Sequence[nn.Linear]) -> nn.Linear:
         if not isinstance(linear, nn.Linear):
             raise TypeError(f"{name}[{index}] must be an nn.Linear, got {type(linear).__name__}")
         alike = linear.weight.shape == first.weight.shape and (linear.bias is None) == (first.bias is None)
+        alike = alike and linear.weight.dtype == first.weight.dtype and linear.weight.device == first.weight.device
         if not alike:
-            raise ValueError(f"{name}[{index}] must be like {name}[0] ({first}), got {linear}")
+            raise ValueError(
+                f"{name}[{index}] must be like {name}[0] ({first}, {first.weight.dtype}, "
+                f"{first.weight.device}), got {linear}, {linear.weight.dtype}, {linear.weight.device}"
+            )
     return first
 
 

@@ -1,0 +1,154 @@
+"""The settings of a training run, from defaults, YAML files and the command line."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Literal
+
+from jsonargparse import ArgumentParser
+from spf_data.registry import DataConfig
+
+from spf_net.extractor import ExtractorConfig
+from spf_net.heads import HeadConfig
+
+# Sections whose `name` is what one mostly wants to set: `--data NAME` is short for `--data.name NAME`.
+_NAMED_SECTIONS = ("--data", "--extractor", "--head")
+_SWITCHES = ("--resume", "--overwrite")
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """The optimizer.
+
+    Attributes:
+        name: "nadam", the paper's.
+        lr: Learning rate. The paper's is 2e-6, for features that start pre-trained.
+        eps: Added to the root of the second moment. The default is Keras', which the paper used; PyTorch's is 1e-8.
+        betas: Decay of the first and the second moment.
+        weight_decay: Decoupled from the gradient, as in AdamW.
+    """
+
+    name: Literal["nadam"] = "nadam"
+    lr: float = 1e-3
+    eps: float = 1e-7
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = 0.0
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How training goes.
+
+    Attributes:
+        epochs: Train for at most this many epochs.
+        patience: Stop when the classification loss on the validation part has not fallen for this many epochs.
+        max_minutes: Stop after the epoch in which this time is reached; the result says so. null for no limit.
+        batch_size: Images a step on each device.
+        seed: Split, initial weights, order of the images, augmentation, dropout and bootstrap follow from it.
+        split: Shares of the patients in train, validation and test.
+        class_weights: Weigh positives by negatives / positives of their label.
+        rotation: Augmentation: largest angle in degrees, either way.
+        shift: Augmentation: largest shift along each axis as a share of the image's size, either way.
+        resamples: Of the patients, for the confidence intervals.
+        accelerator: "cpu", "cuda", "mps" or "auto".
+        devices: Number of devices; more than one trains with one process each.
+        precision: Of Lightning Fabric: "32-true", "bf16-mixed" and so on.
+        num_workers: Processes that load images; 0 loads them in the training process.
+    """
+
+    epochs: int = 100
+    patience: int = 10
+    max_minutes: float | None = None
+    batch_size: int = 32
+    seed: int = 0
+    split: tuple[float, float, float] = (0.7, 0.1, 0.2)
+    class_weights: bool = False
+    rotation: float = 5.0
+    shift: float = 0.05
+    resamples: int = 200
+    accelerator: str = "auto"
+    devices: int = 1
+    precision: Literal["32-true", "16-mixed", "bf16-mixed", "bf16-true", "64-true"] = "32-true"
+    num_workers: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "patience", "batch_size", "devices", "resamples"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("rotation", "shift", "num_workers", "seed"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+        if self.max_minutes is not None and not self.max_minutes > 0:
+            raise ValueError(f"max_minutes must be positive, got {self.max_minutes}")
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """One training run.
+
+    Attributes:
+        data: What to train on.
+        extractor: From images to feature maps.
+        head: From feature maps to a vector.
+        optimizer: The optimizer.
+        training: How training goes.
+        output: Folder for checkpoints, metrics and TensorBoard.
+        resume: Go on from the last checkpoint in `output`, if there is one.
+        overwrite: Start anew although `output` holds a run; its checkpoints are deleted.
+    """
+
+    data: DataConfig = field(default_factory=DataConfig)
+    extractor: ExtractorConfig = field(default_factory=ExtractorConfig)
+    head: HeadConfig = field(default_factory=HeadConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    output: Path = Path("runs/train")
+    resume: bool = False
+    overwrite: bool = False
+
+
+def build_parser() -> ArgumentParser:
+    """The command line: `--config FILE.yaml` and one option a field, later ones overriding earlier ones."""
+    parser = ArgumentParser(description="Train a network that says where findings are in a chest X-ray.")
+    parser.add_argument("--config", action="config", help="YAML file of settings; may be given more than once")
+    parser.add_class_arguments(RunConfig)
+    return parser
+
+
+def parse_config(arguments: Sequence[str]) -> RunConfig:
+    """Read a run's settings from command line arguments; exits with a message where they are invalid."""
+    parser = build_parser()
+    try:
+        parsed = parser.instantiate(parser.parse_args(_expand(arguments)))
+    except ValueError as error:
+        parser.error(str(error))
+    parsed.pop("config")
+    return RunConfig(**vars(parsed))
+
+
+def config_to_dict(config: RunConfig) -> dict[str, Any]:
+    """The settings as plain values for JSON."""
+    plain: dict[str, Any] = _plain(asdict(config))
+    return plain
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def _expand(arguments: Sequence[str]) -> list[str]:
+    """`--data NAME` becomes `--data.name NAME`, and `--resume` alone `--resume=true`."""
+    expanded = []
+    for argument, following in pairwise([*arguments, "--"]):
+        option, equals, value = argument.partition("=")
+        if option in _NAMED_SECTIONS:
+            option += ".name"
+        if argument in _SWITCHES and following.startswith("--"):
+            equals, value = "=", "true"
+        expanded.append(option + equals + value)
+    return expanded

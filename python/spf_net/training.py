@@ -1,0 +1,284 @@
+"""Training with early stopping, resumable after any epoch, bit by bit."""
+
+import math
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from lightning_fabric import Fabric
+from spf_data.dataset import XrayDataset
+from spf_data.splits import grouped_split
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, DistributedSampler, Subset
+from tqdm import tqdm
+
+from spf_net.augment import rotate_and_shift
+from spf_net.checkpoint import Checkpoint, has_checkpoint, load_checkpoint, save_checkpoint, tidy
+from spf_net.config import OptimizerConfig, RunConfig, TrainingConfig, config_to_dict
+from spf_net.history import EpochRow, StopReason, best_epoch, describe, seconds_a_step, stop_reason
+from spf_net.losses import masked_bce, positive_weights
+from spf_net.metrics import check_scores, macro_auroc
+from spf_net.network import build_network, count_parameters
+from spf_net.predict import predict
+from spf_net.run_log import RunLog
+
+# What a resumed run may change: none of it alters what an epoch does.
+_MAY_CHANGE = {
+    "config.output",
+    "config.resume",
+    "config.overwrite",
+    "config.training.epochs",
+    "config.training.patience",
+    "config.training.max_minutes",
+    "config.training.resamples",
+    "config.training.accelerator",
+    "config.training.num_workers",
+}
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """A trained network on the test part.
+
+    Attributes:
+        rows: int64 (N,), the rows of the data set that are the test part.
+        scores: float32 (N, L), their logits with the best weights.
+        epochs: Number of epochs done.
+        best_epoch: The one whose weights were taken.
+        stopped_by: Why training ended.
+        seconds_a_step: Median over the epochs.
+        seconds: Of all epochs together.
+        parameters: Number of trainable parameters.
+    """
+
+    rows: npt.NDArray[np.int64]
+    scores: npt.NDArray[np.float32]
+    epochs: int
+    best_epoch: int
+    stopped_by: StopReason
+    seconds_a_step: float
+    seconds: float
+    parameters: int
+
+
+def start_fabric(training: TrainingConfig) -> Fabric:
+    """Lightning Fabric on the devices that `training` names; starts the other processes where there are several."""
+    fabric = Fabric(accelerator=training.accelerator, devices=training.devices, precision=training.precision)
+    fabric.launch()
+    return fabric
+
+
+def train(config: RunConfig, dataset: XrayDataset, fabric: Fabric) -> TrainingResult:
+    """Train until the validation loss stops falling, then score the test part with the best weights.
+
+    Args:
+        config: All settings; `config.data` has been built into `dataset`.
+        dataset: What to train on.
+        fabric: From `start_fabric`.
+
+    Raises:
+        FileExistsError: If `config.output` holds a run, and neither `resume` nor `overwrite` is set.
+        ValueError: If sizes do not fit together, or a resumed run had other settings.
+        FloatingPointError: If the loss is no longer finite.
+    """
+    return _Trainer(config, dataset, fabric).run()
+
+
+class _Trainer:
+    def __init__(self, config: RunConfig, dataset: XrayDataset, fabric: Fabric) -> None:
+        self.config, self.dataset, self.fabric = config, dataset, fabric
+        self.training = config.training
+        self.parts = grouped_split(dataset.patients, self.training.split, self.training.seed)
+        for part, rows in self.parts.items():
+            if len(rows) == 0:
+                raise ValueError(f"split must leave images for {part}, got {self.training.split}")
+        self.sampler: DistributedSampler[Any] = DistributedSampler(
+            Subset(dataset, self.parts["train"].tolist()),
+            fabric.world_size,
+            fabric.global_rank,
+            seed=self.training.seed,
+        )
+        network = build_network(
+            config.extractor,
+            config.head,
+            dataset.channels,
+            dataset.image_size,
+            len(dataset.label_set),
+            self.training.seed,
+        )
+        self.parameters = count_parameters(network)
+        self.network, self.optimizer = fabric.setup(network, _build_optimizer(config.optimizer, network))
+        self.pos_weight: Tensor | None = None
+        if self.training.class_weights:
+            self.pos_weight = positive_weights(dataset.labels[self.parts["train"]]).to(fabric.device)
+        self.folder = config.output / "checkpoints"
+        self.history: list[EpochRow] = []
+
+    def run(self) -> TrainingResult:
+        self._start()
+        log = RunLog(self.config.output, len(self.history)) if self.fabric.is_global_zero else None
+        while (reason := stop_reason(self.history, self.training)) is None:
+            self._epoch(len(self.history) + 1)
+            if log is not None:
+                self._save()
+                log.write(self.history)
+            self.fabric.barrier()
+        if log is not None:
+            log.close()
+        self._load_weights(load_checkpoint(self.folder, best=True).model)
+        return TrainingResult(
+            self.parts["test"],
+            self._predict("test"),
+            len(self.history),
+            best_epoch(self.history),
+            reason,
+            seconds_a_step(self.history),
+            sum(row["seconds"] for row in self.history),
+            self.parameters,
+        )
+
+    def _start(self) -> None:
+        """Go on from the last checkpoint, or make sure that there is none."""
+        exists = has_checkpoint(self.folder)
+        # All processes look before the first one deletes or writes anything.
+        self.fabric.barrier()
+        if exists and self.config.resume:
+            self._resume()
+        elif exists and not self.config.overwrite:
+            raise FileExistsError(
+                f"{self.config.output} holds a run: pass --resume to go on with it, --overwrite to replace it, or "
+                "another --output"
+            )
+        elif self.fabric.is_global_zero:
+            if self.config.resume:
+                tqdm.write(f"{self.config.output} holds no checkpoint to resume: starting anew")
+            shutil.rmtree(self.folder, ignore_errors=True)
+        self.fabric.barrier()
+
+    def _resume(self) -> None:
+        checkpoint = load_checkpoint(self.folder)
+        now, then = _flat(self._settings()), _flat(checkpoint.state["settings"])
+        changed = sorted(name for name in now.keys() | then.keys() if now.get(name) != then.get(name))
+        if changed := [name for name in changed if name not in _MAY_CHANGE]:
+            differences = [
+                f"{name.removeprefix('config.')} was {then.get(name)!r}, got {now.get(name)!r}" for name in changed
+            ]
+            raise ValueError(f"{self.config.output} can not be resumed with other settings: {', '.join(differences)}")
+        self._load_weights(checkpoint.model)
+        self.optimizer.load_state_dict(dict(checkpoint.optimizer))
+        self.history = list(checkpoint.state["history"])
+        if self.fabric.is_global_zero:
+            tidy(self.folder)
+            tqdm.write(f"resumed after epoch {len(self.history)} from {self.config.output}")
+
+    def _settings(self) -> dict[str, Any]:
+        return {"config": config_to_dict(self.config), "labels": list(self.dataset.label_set.names)}
+
+    def _save(self) -> None:
+        state = {"settings": self._settings(), "history": self.history}
+        weights = self.network.module.state_dict()
+        optimizer = self.optimizer.state_dict()
+        save_checkpoint(self.folder, Checkpoint(len(self.history), best_epoch(self.history), weights, optimizer, state))
+
+    def _load_weights(self, weights: Mapping[str, Tensor]) -> None:
+        self.network.module.load_state_dict(weights)
+
+    def _predict(self, part: str) -> npt.NDArray[np.float32]:
+        return predict(
+            self.fabric,
+            self.network,
+            self.dataset,
+            self.parts[part],
+            self.training.batch_size,
+            self.training.num_workers,
+        )
+
+    def _epoch(self, epoch: int) -> None:
+        """Train and validate once, and add a row to the history."""
+        started = time.perf_counter()
+        seed = _epoch_seed(self.training.seed, epoch, self.fabric.global_rank)
+        devices = [self.fabric.device] if self.fabric.device.type == "cuda" else []
+        # Dropout draws from the global random state, so each epoch seeds it anew: nothing of it needs saving.
+        with torch.random.fork_rng(devices):
+            torch.manual_seed(seed)
+            loss, reconstruction, seconds = self._steps(epoch, torch.Generator().manual_seed(seed))
+        scores = self._predict("validation")
+        labels = self.dataset.labels[self.parts["validation"]]
+        pos_weight = None if self.pos_weight is None else self.pos_weight.cpu()
+        macro = macro_auroc(*check_scores(scores, labels.numpy()), np.ones((1, len(scores))))
+        row = EpochRow(
+            epoch=epoch,
+            train_loss=loss,
+            reconstruction_loss=reconstruction,
+            validation_loss=float(masked_bce(torch.from_numpy(scores), labels, pos_weight)),
+            validation_macro_auroc=float(macro[0]),
+            seconds_a_step=seconds,
+            seconds=time.perf_counter() - started,
+        )
+        # Whether to stop follows from the history, so all processes must have the same one.
+        self.history.append(self.fabric.broadcast(row))
+        if self.fabric.is_global_zero:
+            tqdm.write(describe(self.history[-1], self.training, best=best_epoch(self.history) == epoch))
+
+    def _steps(self, epoch: int, generator: torch.Generator) -> tuple[float, float, float]:
+        """All steps of an epoch.
+
+        Returns:
+            Mean classification loss, mean reconstruction loss, seconds a step.
+        """
+        self.sampler.set_epoch(epoch)
+        loader = DataLoader(
+            self.sampler.dataset,
+            self.training.batch_size,
+            sampler=self.sampler,
+            num_workers=self.training.num_workers,
+            generator=generator,
+        )
+        self.network.train()
+        # Summed on the device: reading a value each step would make a GPU wait.
+        losses = torch.zeros(2, device=self.fabric.device)
+        started = time.perf_counter()
+        quiet = None if self.fabric.is_global_zero else True
+        for batch in tqdm(loader, f"epoch {epoch}/{self.training.epochs}", leave=False, disable=quiet):
+            losses += self._step(batch["image"], batch["labels"], generator)
+        averaged: Tensor = self.fabric.all_reduce(losses / len(loader))  # type: ignore[assignment]
+        loss, reconstruction = averaged.tolist()
+        if not math.isfinite(loss + reconstruction):
+            raise FloatingPointError(
+                f"the loss is not finite in epoch {epoch}: classification {loss}, reconstruction {reconstruction}; "
+                f"lower the learning rate ({self.config.optimizer.lr})"
+            )
+        return loss, reconstruction, (time.perf_counter() - started) / len(loader)
+
+    def _step(self, images: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
+        images, labels = images.to(self.fabric.device), labels.to(self.fabric.device)
+        images = rotate_and_shift(images, self.training.rotation, self.training.shift, generator)
+        logits, reconstruction = self.network(images)
+        classification = masked_bce(logits, labels, self.pos_weight)
+        self.optimizer.zero_grad()
+        self.fabric.backward(classification + self.config.head.reconstruction_weight * reconstruction)
+        self.optimizer.step()
+        return torch.stack([classification.detach(), reconstruction.detach().to(classification)])
+
+
+def _build_optimizer(config: OptimizerConfig, network: nn.Module) -> torch.optim.Optimizer:
+    return torch.optim.NAdam(
+        network.parameters(), config.lr, config.betas, config.eps, config.weight_decay, decoupled_weight_decay=True
+    )
+
+
+def _epoch_seed(seed: int, epoch: int, rank: int) -> int:
+    return int(np.random.SeedSequence([seed, epoch, rank]).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def _flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"a": {"b": 1}} becomes {"a.b": 1}."""
+    flat: dict[str, Any] = {}
+    for key, value in nested.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return flat

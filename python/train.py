@@ -1,0 +1,49 @@
+"""Train a network that says where findings are: `python python/train.py --help`."""
+
+import sys
+
+from spf_data.registry import build_dataset
+from spf_net.checkpoint import write_atomically
+from spf_net.config import RunConfig, parse_config
+from spf_net.evaluation import evaluate_by_source
+from spf_net.report import dump, evaluation_table, to_json, training_line
+from spf_net.training import start_fabric, train
+
+
+def main(arguments: list[str]) -> None:
+    """Train as the arguments say, print the results on the test part, and write them to the run's folder."""
+    config = parse_config(arguments)
+    try:
+        run(config)
+    except (ValueError, OSError, FloatingPointError) as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit(f"stopped: the same command with --resume goes on after the last whole epoch in {config.output}")
+
+
+def run(config: RunConfig) -> None:
+    """Train one network and evaluate it."""
+    fabric = start_fabric(config.training)
+    dataset = build_dataset(config.data)
+    dropped = ", ".join(f"{count} rows ({reason})" for reason, count in dataset.report.items())
+    fabric.print(f"{config.data.name}: {len(dataset)} images, {len(dataset.label_set)} labels; dropped: {dropped or 0}")
+    result = train(config, dataset, fabric)
+    if not fabric.is_global_zero:
+        return
+    evaluations = evaluate_by_source(
+        result.scores,
+        dataset.labels[result.rows].numpy(),
+        dataset.label_set,
+        dataset.patients[result.rows],
+        dataset.sources[result.rows],
+        config.training.resamples,
+        config.training.seed,
+    )
+    table = f"{evaluation_table(evaluations)}\n\n{training_line(result)}\n"
+    print(f"\nTest part, head {config.head.name}:\n\n{table}")
+    write_atomically(config.output / "results.md", table.encode())
+    write_atomically(config.output / "results.json", dump(to_json(result, evaluations, dataset.label_set)))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,297 @@
+"""First and second derivatives, and that no more of them is computed than asked for."""
+
+import pytest
+import torch
+from torch.autograd import gradcheck, gradgradcheck
+
+from spf_kernels import functional
+from spf_kernels.backends import native, reference
+from spf_kernels.functional import spf_flatten, spf_reconstruct, spf_reconstruction_loss
+
+from .helpers import (
+    ACTIVATIONS,
+    DTYPES,
+    EPS32,
+    ISAS,
+    activate,
+    assert_within_budget,
+    make_case,
+    needs_native,
+)
+
+SIZES = (3, 2, 3, 6)
+
+
+def _case(activation, bias=True, exact=False):
+    """Float64 leaves; exact ones keep relu away from its kink."""
+    case = make_case(SIZES, activation=activation, bias=bias, exact=exact, seed=5).to(torch.float64)
+    return case._replace(
+        **{name: value.requires_grad_() for name, value in case._asdict().items() if torch.is_tensor(value)}
+    )
+
+
+bias_or_not = pytest.mark.parametrize("bias", [True, False], ids=["bias", "no bias"])
+
+
+@bias_or_not
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("check", [gradcheck, gradgradcheck])
+def test_flatten_in_float64(check, activation, bias):
+    case = _case(activation, bias)
+    assert check(spf_flatten, (case.maps, case.weight, case.encoder_bias, activation))
+
+
+@bias_or_not
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("check", [gradcheck, gradgradcheck])
+def test_reconstruct_in_float64(check, activation, bias):
+    case = _case(activation, bias)
+    assert check(spf_reconstruct, (case.codes, case.weight, case.decoder_bias, activation))
+
+
+@bias_or_not
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("reduction", functional.REDUCTIONS)
+@pytest.mark.parametrize("detach_target", [True, False])
+def test_loss_in_float64(detach_target, reduction, activation, bias):
+    case = _case(activation, bias)
+    maps = case.maps.detach() if detach_target else case.maps
+    inputs = (case.codes, maps, case.weight, case.decoder_bias, activation, reduction, detach_target)
+    assert gradcheck(spf_reconstruction_loss, inputs)
+
+
+def test_detached_target_gets_no_gradient():
+    case = _case("tanh")
+    spf_reconstruction_loss(case.codes, case.maps, case.weight).backward()
+    assert case.maps.grad is None
+    assert case.codes.grad is not None
+
+
+@pytest.mark.parametrize("activation", ["none", "tanh"])
+def test_second_derivative_of_the_loss(activation):
+    case = _case(activation)
+
+    def loss(codes, maps, weight, bias):
+        return spf_reconstruction_loss(codes, maps, weight, bias, activation, detach_target=False)
+
+    leaves = (case.codes, case.maps, case.weight, case.decoder_bias)
+    assert gradgradcheck(loss, leaves)
+
+
+@pytest.mark.parametrize("wanted", ["codes", "weight", "decoder_bias"])
+def test_gradient_penalty_is_not_left_out(wanted):
+    def penalised(loss_of, case):
+        leaves = (case.codes, case.weight, case.decoder_bias)
+        loss = loss_of(*leaves)
+        (gradient,) = torch.autograd.grad(loss, getattr(case, wanted), create_graph=True)
+        return torch.autograd.grad(loss + gradient.square().sum(), leaves)
+
+    case = _case("sigmoid")
+    ours = penalised(lambda z, w, b: spf_reconstruction_loss(z, case.maps.detach(), w, b, "sigmoid"), case)
+    plain = penalised(
+        lambda z, w, b: (torch.sigmoid(torch.einsum("bcd,cds->bcs", z, w) + b) - case.maps.detach()).square().mean(),
+        case,
+    )
+    for one, two in zip(ours, plain, strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-10, atol=1e-14)
+
+
+def _torch_gradients(case, name, upstream):
+    """Gradients of the plain operators in the dtype of the case (float32 for mixed ones), rounded to the leaves'."""
+    mixed = case.maps.dtype != case.weight.dtype
+    leaves = [value.detach().requires_grad_() for value in _leaves(case, name)]
+    x, weight, bias = (leaf.float() if mixed else leaf for leaf in leaves)
+    weight = weight.transpose(1, 2) if name == "encode" else weight
+    out = activate(torch.einsum("bck,ckn->bcn", x, weight) + bias, case.activation)
+    return torch.autograd.grad(out, leaves, upstream.to(out.dtype))
+
+
+def _leaves(case, name):
+    if name == "encode":
+        return case.maps, case.weight, case.encoder_bias
+    return case.codes, case.weight, case.decoder_bias
+
+
+def _one_rounding(truth, dtype):
+    """What makes the budget's band one rounding of `dtype` and four of float32, relative to the result."""
+    return truth * (1 + torch.finfo(dtype).eps / (4 * EPS32))
+
+
+@needs_native
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("weight_dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("name", ["encode", "decode"])
+def test_native_gradients_within_the_budget(name, activation, dtype, weight_dtype, isa):
+    native.extension().select_isa(isa)
+    # sums without rounding errors for relu: no element changes side of its kink
+    case = make_case((13, 3, 17, 49), dtype, weight_dtype, activation, exact=activation == "relu")
+    leaves = [value.requires_grad_() for value in _leaves(case, name)]
+    function = spf_flatten if name == "encode" else spf_reconstruct
+    out = function(*leaves, activation).view(13, 3, -1)
+    upstream = make_case((13, 3, out.shape[2], 1), dtype, seed=9).codes
+    gradients = torch.autograd.grad(out, leaves, upstream)
+    rivals = _torch_gradients(case, name, upstream)
+    exact = _torch_gradients(case.to(torch.float64), name, upstream)
+    # the backward starts from the rounded output
+    for gradient, rival, truth in zip(gradients, rivals, exact, strict=True):
+        assert_within_budget(gradient, rival, truth, _one_rounding(truth, dtype))
+
+
+@needs_native
+@pytest.mark.parametrize("weight_dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_native_gradients_of_the_loss_within_the_budget(activation, dtype, weight_dtype):
+    case = make_case((13, 3, 17, 49), dtype, weight_dtype, activation, exact=activation == "relu")
+    factors = torch.randn(13, generator=torch.Generator().manual_seed(2))
+
+    def gradients(case, dtype=None):
+        leaves = [v.detach().requires_grad_() for v in (case.codes, case.maps, case.weight, case.decoder_bias)]
+        if dtype is None:
+            loss = spf_reconstruction_loss(*leaves, case.activation, "none", detach_target=False)
+        else:
+            codes, maps, weight, bias = (leaf.to(dtype) for leaf in leaves)
+            decoded = activate(torch.einsum("bcd,cds->bcs", codes, weight) + bias, case.activation)
+            loss = (decoded - maps).square().mean((1, 2))
+        return torch.autograd.grad(loss, leaves, factors.to(loss.dtype))
+
+    mixed = dtype != weight_dtype
+    rivals = gradients(case, torch.float32 if mixed else dtype)
+    exact = gradients(case.to(torch.float64), torch.float64)
+    # error and residual are kept in the maps' dtype between forward and backward: one rounding more
+    for gradient, rival, truth in zip(gradients(case), rivals, exact, strict=True):
+        assert_within_budget(gradient, rival, truth, _one_rounding(truth, dtype))
+
+
+@pytest.mark.parametrize("name", ["encode", "decode"])
+def test_bias_gradients_are_summed_in_the_bias_dtype(name):
+    case = make_case((64, 3, 5, 7), torch.bfloat16, torch.float32)
+    leaves = [value.requires_grad_() for value in _leaves(case, name)]
+    out = (spf_flatten if name == "encode" else spf_reconstruct)(*leaves).view(64, 3, -1)
+    upstream = make_case((64, 3, out.shape[2], 1), torch.bfloat16, seed=9).codes
+    (gradient,) = torch.autograd.grad(out, leaves[2], upstream)
+    assert gradient.dtype == torch.float32
+    assert torch.allclose(gradient.double(), upstream.double().sum(0), rtol=1e-5, atol=1e-5)
+
+
+class _Counter:
+    """Counts the calls of a backend's functions by name."""
+
+    def __init__(self, monkeypatch, backend):
+        self.calls = []
+        for name in ("encode", "decode", "outer", "reconstruct"):
+            monkeypatch.setattr(backend, name, self._counted(name, getattr(backend, name)))
+
+    def _counted(self, name, original):
+        def call(*arguments):
+            # what reconstruct was asked for is part of what it costs
+            asked = arguments[5:] if name == "reconstruct" else ()
+            self.calls.append((name, *asked))
+            return original(*arguments)
+
+        return call
+
+    def during(self, action):
+        self.calls = []
+        action()
+        return self.calls
+
+
+@pytest.fixture
+def counter(monkeypatch):
+    return _Counter(monkeypatch, reference)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "expected"),
+    [
+        (("maps",), ["decode"]),
+        (("weight",), ["outer"]),
+        (("encoder_bias",), []),
+        (("maps", "weight", "encoder_bias"), ["decode", "outer"]),
+    ],
+)
+def test_flatten_computes_only_the_gradients_asked_for(wanted, expected, counter):
+    case = make_case(SIZES, activation="tanh").to(torch.float64)
+    case = case._replace(**{name: getattr(case, name).requires_grad_() for name in wanted})
+    codes = spf_flatten(case.maps, case.weight, case.encoder_bias, "tanh")
+    assert counter.during(lambda: codes.sum().backward()) == [(name,) for name in expected]
+    for name in ("maps", "weight", "encoder_bias"):
+        assert (getattr(case, name).grad is not None) == (name in wanted)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "expected"),
+    [
+        (("codes",), ["encode"]),
+        (("weight",), ["outer"]),
+        (("decoder_bias",), []),
+        (("codes", "weight", "decoder_bias"), ["encode", "outer"]),
+    ],
+)
+def test_reconstruct_computes_only_the_gradients_asked_for(wanted, expected, counter):
+    case = make_case(SIZES, activation="sigmoid").to(torch.float64)
+    case = case._replace(**{name: getattr(case, name).requires_grad_() for name in wanted})
+    maps = spf_reconstruct(case.codes, case.weight, case.decoder_bias, "sigmoid")
+    assert counter.during(lambda: maps.sum().backward()) == [(name,) for name in expected]
+    for name in ("codes", "weight", "decoder_bias"):
+        assert (getattr(case, name).grad is not None) == (name in wanted)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "activation", "forward", "backward"),
+    [
+        ((), "tanh", (False, False, False), 0),
+        (("codes",), "tanh", (False, False, True), 0),
+        (("maps",), "tanh", (False, True, False), 0),
+        (("weight",), "tanh", (True, False, False), 1),
+        (("decoder_bias",), "tanh", (True, False, False), 1),
+        (("weight", "maps"), "tanh", (True, True, False), 1),
+        # without an activation the error is the residual
+        (("weight", "maps"), "none", (True, False, False), 1),
+        (("codes", "maps", "weight", "decoder_bias"), "tanh", (True, True, True), 2),
+    ],
+)
+def test_loss_computes_only_what_its_gradients_need(wanted, activation, forward, backward, counter):
+    case = make_case(SIZES, activation=activation).to(torch.float64)
+    case = case._replace(**{name: getattr(case, name).requires_grad_() for name in wanted})
+    inputs = (case.codes, case.maps, case.weight, case.decoder_bias, activation)
+    losses = []
+    calls = counter.during(lambda: losses.append(spf_reconstruction_loss(*inputs, detach_target=False)))
+    assert calls == [("reconstruct", *forward)]
+    if wanted:
+        assert counter.during(lambda: losses[0].backward()) == [("outer",)] * backward
+    for name in ("codes", "maps", "weight", "decoder_bias"):
+        assert (getattr(case, name).grad is not None) == (name in wanted)
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_nothing_is_kept_without_gradients(mode, counter):
+    case = _case("tanh")
+    with mode():
+        codes = spf_flatten(case.maps, case.weight, case.encoder_bias, "tanh")
+        maps = spf_reconstruct(codes, case.weight, case.decoder_bias)
+        loss = spf_reconstruction_loss(codes, case.maps, case.weight, detach_target=False)
+    assert not any(result.requires_grad for result in (codes, maps, loss))
+    assert codes.is_inference() == (mode is torch.inference_mode)
+    assert counter.calls == [("encode",), ("decode",), ("reconstruct", False, False, False)]
+
+
+def test_saved_tensors_changed_in_place_are_noticed():
+    case = _case("tanh")
+    maps = case.maps.detach().clone()
+    codes = spf_flatten(maps, case.weight, case.encoder_bias, "tanh")
+    maps.zero_()
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        codes.sum().backward()
+
+
+def test_backward_twice_gives_the_same_gradients():
+    case = _case("tanh")
+    loss = spf_reconstruction_loss(case.codes, case.maps, case.weight, case.decoder_bias, "tanh")
+    first = torch.autograd.grad(loss, (case.codes, case.weight), retain_graph=True)
+    second = torch.autograd.grad(loss, (case.codes, case.weight))
+    for one, two in zip(first, second, strict=True):
+        assert torch.equal(one, two)

@@ -1,0 +1,236 @@
+"""Which backend runs: asked for by name, by environment, or chosen; and life without the extension."""
+
+import pytest
+import torch
+
+import spf_kernels
+from spf_kernels.backends import native, reference
+from spf_kernels.functional import spf_flatten
+from spf_kernels.selection import requested_backend, select
+
+from .helpers import make_case, needs_native
+
+CPU = torch.device("cpu")
+
+# run in front of a script: neither the extension nor triton can be imported
+BLOCKED = """
+import sys, warnings
+
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name == "spf_kernels._native" or name.split(".")[0] == "triton":
+            raise ImportError(f"{name} is blocked")
+
+sys.meta_path.insert(0, Blocked())
+"""
+
+
+@pytest.fixture
+def ran(monkeypatch):
+    """Names of the backends whose encode ran, in order."""
+    names = []
+    for backend in (native, reference):
+        original = backend.encode
+
+        def encode(*arguments, name=backend.NAME, original=original):
+            names.append(name)
+            return original(*arguments)
+
+        monkeypatch.setattr(backend, "encode", encode)
+    return names
+
+
+def _flatten(dtype=torch.float32):
+    case = make_case((2, 2, 3, 4), dtype, dtype)
+    return spf_flatten(case.maps, case.weight)
+
+
+@needs_native
+def test_as_a_function_it_stays(ran):
+    spf_kernels.use_backend("reference")
+    _flatten()
+    spf_kernels.use_backend("native")
+    _flatten()
+    spf_kernels.use_backend("auto")
+    _flatten()
+    assert ran == ["reference", "native", "native"]
+
+
+@needs_native
+def test_as_a_context_manager_it_ends(ran):
+    with spf_kernels.use_backend("reference"):
+        _flatten()
+        with spf_kernels.use_backend("native"):
+            _flatten()
+            with spf_kernels.use_backend("auto"):
+                assert requested_backend() == "auto"
+            _flatten()
+        _flatten()
+    _flatten()
+    assert ran == ["reference", "native", "native", "reference", "native"]
+
+
+def test_context_manager_ends_with_an_error():
+    with pytest.raises(KeyError), spf_kernels.use_backend("reference"):
+        raise KeyError
+    assert requested_backend() == "auto"
+
+
+def test_refused_names_change_nothing():
+    spf_kernels.use_backend("reference")
+    with pytest.raises(ValueError, match="got 'gpu'"):
+        spf_kernels.use_backend("gpu")
+    assert requested_backend() == "reference"
+
+
+@needs_native
+@pytest.mark.parametrize(
+    ("dtypes", "expected"),
+    [
+        ((torch.float32, torch.float32), native),
+        ((torch.bfloat16, torch.bfloat16), native),
+        ((torch.float32, torch.bfloat16), native),
+        ((torch.float64, torch.float64), reference),
+        ((torch.float16, torch.float16), reference),
+        ((torch.float32, torch.float16), reference),
+    ],
+    ids=str,
+)
+def test_automatic_choice(dtypes, expected):
+    assert select(CPU, *dtypes) is expected
+    assert select(torch.device("cuda"), *dtypes) is reference
+
+
+@needs_native
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16], ids=str)
+def test_a_named_backend_never_falls_back(dtype, ran):
+    with spf_kernels.use_backend("native"), pytest.raises(TypeError, match=f"'native' was asked for .* got {dtype}"):
+        _flatten(dtype)
+    assert ran == []
+
+
+@needs_native
+def test_named_native_refuses_other_devices():
+    with spf_kernels.use_backend("native"), pytest.raises(TypeError, match="device must be cpu, got cuda"):
+        select(torch.device("cuda"), torch.float32)
+
+
+@needs_native
+def test_gradients_run_on_the_backend_of_their_own_time(monkeypatch):
+    weight = make_case((2, 2, 3, 4)).weight.requires_grad_()
+    calls = []
+    original = reference.outer
+    monkeypatch.setattr(reference, "outer", lambda *arguments: calls.append(1) or original(*arguments))
+    codes = spf_flatten(torch.ones(2, 2, 4), weight)
+    with spf_kernels.use_backend("reference"):
+        codes.sum().backward()
+    assert calls == [1]
+    assert torch.equal(weight.grad, torch.full_like(weight, 2))
+
+
+class TestEnvironment:
+    @pytest.fixture(autouse=True)
+    def environment(self, monkeypatch):
+        self.set = lambda value: monkeypatch.setenv("SPF_BACKEND", value)
+
+    def test_names_the_backend(self, ran):
+        self.set("reference")
+        _flatten()
+        assert ran == ["reference"]
+
+    def test_use_backend_wins(self):
+        self.set("reference")
+        with spf_kernels.use_backend("auto"):
+            assert requested_backend() == "auto"
+        assert requested_backend() == "reference"
+
+    def test_empty_is_automatic(self):
+        self.set("")
+        assert requested_backend() == "auto"
+
+    def test_unknown_name_is_refused(self):
+        self.set("fast")
+        with pytest.raises(ValueError, match=r"backend must be one of .* got 'fast'"):
+            _flatten()
+
+
+@needs_native
+def test_environment_in_a_new_process(fresh_python):
+    code = "import torch, spf_kernels; spf_kernels.SPFFlatten(1, 2, 3).double()(torch.ones(1, 1, 2, 2).double())"
+    process = fresh_python(code, SPF_BACKEND="native")
+    assert process.stderr.strip().splitlines()[-1].startswith("TypeError: backend 'native' was asked for by name")
+    assert fresh_python(code, SPF_BACKEND="reference").returncode == 0
+
+
+def test_report(capsys):
+    from spf_kernels.__main__ import main
+
+    main()
+    report = capsys.readouterr().out
+    assert f"spf_kernels       {spf_kernels.__version__}" in report
+    assert "cpu, float64   reference" in report
+    if native.unavailable() is None:
+        assert "cpu, float32   native" in report
+        assert native.extension().selected_isa() in report
+        assert native.extension().compiler in report
+
+
+def test_report_names_what_a_forced_backend_refuses(capsys):
+    from spf_kernels.__main__ import main
+
+    if native.unavailable() is None:
+        spf_kernels.use_backend("native")
+        main()
+        assert "cpu, float64   error: backend 'native' was asked for" in capsys.readouterr().out
+
+
+class TestWithoutTheExtension:
+    def test_everything_runs_and_warns_once(self, fresh_python):
+        code = """
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    import torch
+    import spf_kernels
+    torch.manual_seed(0)
+    autoencoder = spf_kernels.SPFAutoencoder(2, 3, 4, "tanh")
+    maps = torch.randn(5, 2, 3, 3)
+    for _ in range(3):
+        codes, loss = autoencoder(maps)
+        (codes.sum() + loss).backward()
+    spf_kernels.empty_cache()
+    assert spf_kernels.cache_statistics() == {}
+ours = [str(w.message) for w in caught if "spf_kernels" in str(w.message)]
+assert len(ours) == 1, ours
+assert "slow reference backend" in ours[0] and "is blocked" in ours[0], ours
+encoders, decoders = autoencoder.to_linears()
+loop = torch.cat([torch.tanh(e(m)) for e, m in zip(encoders, maps.flatten(2).unbind(1))], 1)
+assert torch.allclose(codes, loop, atol=1e-6)
+print("right")
+"""
+        process = fresh_python(BLOCKED + code)
+        assert process.stdout.strip() == "right", process.stderr
+
+    def test_asking_for_it_is_an_error(self, fresh_python):
+        code = """
+import torch
+import spf_kernels
+for ask in (lambda: spf_kernels.use_backend("native"), lambda: spf_kernels.set_cache_limit(0)):
+    try:
+        ask()
+    except spf_kernels.NativeUnavailableError as error:
+        print(error)
+"""
+        process = fresh_python(BLOCKED + code)
+        lines = process.stdout.strip().splitlines()
+        assert len(lines) == 2, process.stderr
+        assert all("native kernels are not available" in line and "reinstall" in line for line in lines)
+
+    def test_the_environment_does_not_fall_back(self, fresh_python):
+        code = "import torch, spf_kernels; spf_kernels.SPFFlatten(1, 2, 3)(torch.ones(1, 1, 2, 2))"
+        process = fresh_python(BLOCKED + code, SPF_BACKEND="native")
+        assert "NativeUnavailableError: the native kernels are not available" in process.stderr
+
+    def test_the_report_says_so(self, fresh_python):
+        process = fresh_python(BLOCKED + "import runpy; runpy.run_module('spf_kernels', run_name='__main__')")
+        assert "native kernels    no: the native kernels are not available" in process.stdout, process.stderr
+        assert "cpu, float32   reference" in process.stdout

@@ -1,0 +1,95 @@
+"""Settings from defaults, files and the command line."""
+
+import json
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from spf_net.config import RunConfig, TrainingConfig, build_parser, config_to_dict, parse_config
+
+CONFIGS = sorted((Path(__file__).resolve().parents[2] / "python" / "configs").glob("*.yaml"))
+
+
+def test_defaults() -> None:
+    assert parse_config([]) == RunConfig()
+
+
+@pytest.mark.parametrize("arguments", [["--data", "cxr-zones"], ["--data=cxr-zones"], ["--data.name", "cxr-zones"]])
+def test_a_section_takes_its_name(arguments: list[str]) -> None:
+    config = parse_config([*arguments, "--data.root", "some/folder", "--data.on_error", "skip"])
+    assert (config.data.name, config.data.root, config.data.on_error) == ("cxr-zones", Path("some/folder"), "skip")
+
+
+def test_head_and_extractor_take_their_names_too() -> None:
+    config = parse_config(["--head", "square_pooling", "--extractor", "none"])
+    assert (config.head.name, config.extractor.name) == ("square_pooling", "none")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--resume"], True),
+        (["--resume", "--head", "spf"], True),
+        (["--resume", "false"], False),
+        (["--resume=true"], True),
+        ([], False),
+    ],
+)
+def test_resume_is_a_switch(arguments: list[str], expected: bool) -> None:
+    assert parse_config(arguments).resume is expected
+
+
+def test_the_command_line_overrides_files_and_later_files_earlier_ones(tmp_path: Path) -> None:
+    first, second = tmp_path / "first.yaml", tmp_path / "second.yaml"
+    first.write_text("optimizer:\n  lr: 0.5\ntraining:\n  epochs: 3\n  patience: 2\n")
+    second.write_text("training:\n  epochs: 4\n")
+    config = parse_config([f"--config={first}", f"--config={second}", "--training.patience", "7"])
+    assert (config.optimizer.lr, config.training.epochs, config.training.patience) == (0.5, 4, 7)
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
+def test_the_files_in_configs_are_valid(path: Path) -> None:
+    assert parse_config(["--config", str(path)]) != RunConfig()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--unknown", "1"], ["--head", "unknown"], ["--training.epochs", "many"], ["--training.epochs", "0"]],
+)
+def test_bad_settings_end_with_a_message(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_info:
+        parse_config(arguments)
+    assert exit_info.value.code == 2
+    assert arguments[0].removeprefix("--").split(".")[-1] in capsys.readouterr().err
+
+
+def test_bad_training_settings_are_refused() -> None:
+    with pytest.raises(ValueError, match="patience must be at least 1, got 0"):
+        TrainingConfig(patience=0)
+    with pytest.raises(ValueError, match=r"shift must not be negative, got -0.1"):
+        TrainingConfig(shift=-0.1)
+    with pytest.raises(ValueError, match="max_minutes must be positive, got 0"):
+        TrainingConfig(max_minutes=0)
+
+
+def leaves(default: Any, prefix: str = "") -> list[str]:
+    names = []
+    for field in fields(default):
+        value = getattr(default, field.name)
+        names += leaves(value, f"{prefix}{field.name}.") if is_dataclass(value) else [prefix + field.name]
+    return names
+
+
+def test_help_explains_every_field() -> None:
+    described = {action.dest: action.help for action in build_parser()._actions}
+    missing = [name for name in leaves(RunConfig()) if len(described[name] or "") < 15]
+    assert leaves(RunConfig())
+    assert not missing
+
+
+def test_settings_written_as_json_can_be_read_again(tmp_path: Path) -> None:
+    config = parse_config(["--data.root", "some/folder", "--extractor.widths", "[3,4]"])
+    written = tmp_path / "config.json"
+    written.write_text(json.dumps(config_to_dict(config)))
+    assert parse_config(["--config", str(written)]) == config
