@@ -4,6 +4,7 @@ import gc
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 import spf_kernels
 from spf_kernels import SPFFlatten
@@ -222,3 +223,18 @@ def test_inference_mode_outputs_go_back_to_the_cache():
     cached = _statistics("cached_bytes")
     del codes
     assert _statistics("cached_bytes") == cached + 2 * MEBI
+
+
+@pytest.mark.parametrize("code_size", [1, 128])
+def test_weights_behind_huge_pages_are_ordinary_parameters(code_size):
+    layer = SPFFlatten(64, 16, code_size)
+    bound = 1 / 16
+    assert layer.weight.is_contiguous()
+    assert layer.weight.abs().max() <= bound
+    assert layer.weight.std() == pytest.approx(bound / 3**0.5, rel=0.05)
+
+
+def test_a_module_can_be_made_of_fake_tensors():
+    with FakeTensorMode():
+        layer = SPFFlatten(64, 64, 128)
+    assert layer.weight.shape == (64, 128, 4096)
