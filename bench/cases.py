@@ -7,6 +7,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from spf_kernels.backends import native
+
 _L3_FILE = Path("/sys/devices/system/cpu/cpu0/cache/index3/size")
 _USUAL_L3_BYTES = 32 << 20
 _SUFFIXES = {torch.float32: "fp32", torch.bfloat16: "bf16"}
@@ -133,7 +135,10 @@ def make_inputs(case: Case, seed: int, encoder: bool = True, decoder: bool = Tru
     B, C, D, S = case.batch, case.num_maps, case.code_size, case.pixels
 
     def uniform(bound: float, *shape: int) -> Tensor:
-        return torch.empty(shape, dtype=case.dtype).uniform_(-bound, bound, generator=generator)
+        values = torch.empty(shape, dtype=case.dtype)
+        # as our modules do for their weights; here the peers read the same memory
+        native.advise_huge_pages(values)
+        return values.uniform_(-bound, bound, generator=generator)
 
     nothing = torch.empty(0, dtype=case.dtype)
     return Inputs(

@@ -28,7 +28,6 @@ struct EncodeTask {
   int64_t c, row_begin, rows, chunk;
   typename Dot::Packed* packed;
   vf* sums;
-  float* line;
 
   // A share of the samples' next chunk: left to the packing, its misses would be waited for.
   void prefetch_samples(const T* next, int64_t begin, int64_t end, int64_t pixels) const {
@@ -80,16 +79,15 @@ struct EncodeTask {
       const int64_t N = tiles.size(t);
       for (int64_t n = 0; n < N; ++n) {
         const vf* column = sums + tiles.begin(t) * rows + n;
-        for (int64_t row = 0; row < rows; ++row) line[row] = sum(column[row * N]);
         T* out = static_cast<T*>(args.codes) + ((batch_begin + tiles.begin(t) + n) * size.C + c) * size.D + row_begin;
         int64_t row = 0;
         for (; row + VL <= rows; row += VL) {
-          vf v = load(line + row);
+          vf v = sum_each(column + row * N, N);
           if (bias) v += load(bias + row);
           store(out + row, activate(v, args.layer.activation));
         }
         if (row < rows) {
-          vf v = load_partial(line + row, rows - row);
+          vf v = sum_each_partial(column + row * N, N, rows - row);
           if (bias) v += load_partial(bias + row, rows - row);
           store_partial(out + row, activate(v, args.layer.activation), rows - row);
         }
@@ -106,17 +104,16 @@ void encode_task(const EncodeArgs& args, int64_t task) {
   const int64_t rows = smaller(args.range, size.D - row_begin);
   const int64_t batch_block = smaller(kBatchBlock, size.B);
   const int64_t chunk = encode_chunk<typename Dot::Packed>(batch_block);
-  const int64_t packed_bytes = round_up(batch_block * chunk * sizeof(typename Dot::Packed), 64);
+  const int64_t packed_bytes = batch_block * chunk * sizeof(typename Dot::Packed);
   const int64_t sums_bytes = batch_block * rows * sizeof(vf);
-  char* scratch = static_cast<char*>(workspace(packed_bytes + sums_bytes + rows * sizeof(float)));
+  char* scratch = static_cast<char*>(workspace(packed_bytes + sums_bytes));
   EncodeTask<Dot, T> work{args,
                           task / ranges,
                           row_begin,
                           rows,
                           chunk,
                           reinterpret_cast<typename Dot::Packed*>(scratch + sums_bytes),
-                          reinterpret_cast<vf*>(scratch),
-                          reinterpret_cast<float*>(scratch + sums_bytes + packed_bytes)};
+                          reinterpret_cast<vf*>(scratch)};
   for (int64_t b = 0; b < size.B; b += kBatchBlock) {
     const BatchTiles tiles(smaller(kBatchBlock, size.B - b));
     work.accumulate(b, tiles);

@@ -134,7 +134,12 @@ struct ReconstructTask {
       const vf* tile = sums + tiles.begin(t) * size.D;
       float* out = args.codes_gradient + (task * size.B + batch_begin + tiles.begin(t)) * size.D;
       for (int64_t n = 0; n < N; ++n) {
-        for (int64_t d = 0; d < size.D; ++d) out[n * size.D + d] = sum(tile[d * N + n]);
+        int64_t d = 0;
+        for (; d + VL <= size.D; d += VL) store(out + n * size.D + d, sum_each(tile + d * N + n, N));
+        if (d < size.D) {
+          const vf rest = sum_each_partial(tile + d * N + n, N, size.D - d);
+          store_partial(out + n * size.D + d, rest, size.D - d);
+        }
       }
     }
   }

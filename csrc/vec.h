@@ -150,6 +150,43 @@ SPF_INLINE float sum(vf v) {
   return (total[0] + total[2]) + (total[1] + total[3]);
 }
 
+template <int... I>
+struct Lanes {};
+#if defined(__AVX512F__)
+using AllLanes = Lanes<0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15>;
+#elif defined(__AVX2__)
+using AllLanes = Lanes<0, 1, 2, 3, 4, 5, 6, 7>;
+#else
+using AllLanes = Lanes<0, 1, 2, 3>;
+#endif
+
+// Lane i of a step of sum_each: `Length` floats of a vector hold partial sums of one input; each pair of halves is added.
+template <int Length, int Half, int... I>
+SPF_INLINE vf halves(vf a, vf b, Lanes<I...>) {
+  constexpr int kParts = VL / Length;
+  return __builtin_shufflevector(
+      a, b, (I / (Length / 2) / kParts * VL + I / (Length / 2) % kParts * Length + I % (Length / 2) + Half * Length / 2)...);
+}
+
+// The sums of VL vectors as one vector, lane i that of the i-th, each in the same (pairwise) order.
+template <int Count = VL>
+SPF_INLINE vf sum_each(const vf* v, int64_t stride) {
+  if constexpr (Count == 1) {
+    return *v;
+  } else {
+    constexpr int kLength = 2 * VL / Count;
+    const vf a = sum_each<Count / 2>(v, stride), b = sum_each<Count / 2>(v + Count / 2 * stride, stride);
+    return halves<kLength, 0>(a, b, AllLanes{}) + halves<kLength, 1>(a, b, AllLanes{});
+  }
+}
+
+// The same of the first `count` of them.
+SPF_INLINE vf sum_each_partial(const vf* v, int64_t stride, int64_t count) {
+  vf padded[VL] = {};
+  for (int64_t i = 0; i < count; ++i) padded[i] = v[i * stride];
+  return sum_each(padded, 1);
+}
+
 constexpr int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 constexpr int64_t round_up(int64_t a, int64_t b) { return divide_up(a, b) * b; }
 constexpr int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }

@@ -143,12 +143,16 @@ class _Reconstruct(Function):
         ctx.activation = activation
         ctx.save_for_backward(codes, maps, weight, bias, error, error if share else residual, codes_gradient)
         ctx.mark_non_differentiable(error, residual, codes_gradient)
+        # no zeros of the maps' size for the outputs without a gradient
+        ctx.set_materialize_grads(False)
         return loss, error, residual, codes_gradient
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
         codes, maps, weight, bias, error, residual, codes_gradient = ctx.saved_tensors
         needed = ctx.needs_input_grad[:4]
+        if gradients[0] is None:
+            return (None,) * 9
         if torch.is_grad_enabled():
             inputs = (codes, maps, weight, bias)
             return *_differentiable_gradients(inputs, needed, ctx.activation, gradients[0]), *(None,) * 5
