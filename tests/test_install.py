@@ -49,9 +49,13 @@ def unpack(folder):
         return installed, {Path(name).name for name in archive.namelist() if name.startswith("spf_kernels/")}
 
 
+# an editable install of the project would find what the wheel lacks
+NOT_EDITABLE = "import sys; sys.meta_path = [f for f in sys.meta_path if 'editable' not in str(f).lower()]\n"
+
+
 def run_installed(installed, code):
     return subprocess.run(
-        [sys.executable, "-c", code],
+        [sys.executable, "-c", NOT_EDITABLE + code],
         cwd=installed.parent,
         env={**os.environ, "PYTHONPATH": str(installed), "PYTHONSAFEPATH": "1"},
         capture_output=True,
