@@ -63,7 +63,7 @@ def write_ninja(path: Path, output: Path, version: str) -> None:
 
     compiler = find_compiler()
     sanitize = SANITIZE if os.environ.get("SPF_SANITIZE") == "1" else ""
-    includes = f"-I{sysconfig.get_path('include')} -I{pybind11.get_include()}"
+    includes = " ".join(shlex.quote(f"-I{path}") for path in (sysconfig.get_path("include"), pybind11.get_include()))
     # shell quoting: ninja hands the command line to sh
     defines = f"-DSPF_COMPILER='\"{compiler_version(compiler)}\"' -DSPF_VERSION='\"{version}\"'"
     defines += " -DSPF_X86" if X86 else ""
@@ -101,6 +101,10 @@ class NinjaBuild(build_ext):
             message = f"{error}\n{getattr(error, 'output', None) or ''}"
             if os.environ.get("SPF_REQUIRE_NATIVE") == "1":
                 raise RuntimeError(f"SPF_REQUIRE_NATIVE=1 and csrc did not build: {message}") from error
+            # kernels of an earlier build must not run in its stead
+            output.unlink(missing_ok=True)
+            for stale in package.glob("_native*.so"):
+                stale.unlink()
             failure.write_text(message)
             self.warn(f"csrc did not build, the reference backend will be used: {message}")
 

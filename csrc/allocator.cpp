@@ -7,11 +7,14 @@
 #include <sys/mman.h>
 #endif
 
+#include <algorithm>
 #include <cstdint>
 #include <cstdlib>
+#include <iterator>
 #include <mutex>
 #include <new>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 namespace spf {
@@ -21,8 +24,8 @@ constexpr size_t kHugePage = size_t(2) << 20;
 
 struct Cache {
   std::mutex mutex;
-  std::unordered_map<size_t, std::vector<void*>> free;  // by size
-  std::unordered_map<void*, size_t> sizes;              // of buffers in use
+  std::vector<std::pair<void*, size_t>> free;  // buffer and size, in order of release
+  std::unordered_map<void*, size_t> sizes;     // of buffers in use
   CacheStatistics statistics{0, 0, size_t(2) << 30, 0, 0};
 };
 
@@ -40,23 +43,20 @@ const int fork_handler = pthread_atfork([] { cache().mutex.lock(); }, [] { cache
 
 void* from_system(size_t size) {
   void* buffer = std::aligned_alloc(kHugePage, size);
-  if (!buffer) throw std::bad_alloc();
 #if defined(__linux__)
-  madvise(buffer, size, MADV_HUGEPAGE);
+  if (buffer) madvise(buffer, size, MADV_HUGEPAGE);
 #endif
   return buffer;
 }
 
+// Frees unused buffers, the longest unused first, until at most `keep` bytes are left.
 void free_cached(Cache& c, size_t keep) {
-  for (auto entry = c.free.begin(); entry != c.free.end() && c.statistics.cached_bytes > keep;) {
-    std::vector<void*>& buffers = entry->second;
-    while (!buffers.empty() && c.statistics.cached_bytes > keep) {
-      std::free(buffers.back());
-      buffers.pop_back();
-      c.statistics.cached_bytes -= entry->first;
-    }
-    entry = buffers.empty() ? c.free.erase(entry) : std::next(entry);
+  auto entry = c.free.begin();
+  for (; entry != c.free.end() && c.statistics.cached_bytes > keep; ++entry) {
+    std::free(entry->first);
+    c.statistics.cached_bytes -= entry->second;
   }
+  c.free.erase(c.free.begin(), entry);
 }
 
 }  // namespace
@@ -65,15 +65,20 @@ void* allocate_output(size_t bytes) {
   const size_t size = (bytes + kHugePage - 1) / kHugePage * kHugePage;
   Cache& c = cache();
   std::lock_guard<std::mutex> lock(c.mutex);
-  void* buffer;
-  auto entry = c.free.find(size);
-  if (entry != c.free.end() && !entry->second.empty()) {
-    buffer = entry->second.back();
-    entry->second.pop_back();
+  void* buffer = nullptr;
+  const auto entry = std::find_if(c.free.rbegin(), c.free.rend(), [size](const auto& f) { return f.second == size; });
+  if (entry != c.free.rend()) {
+    buffer = entry->first;
+    c.free.erase(std::next(entry).base());
     c.statistics.cached_bytes -= size;
     ++c.statistics.hits;
   } else {
     buffer = from_system(size);
+    if (!buffer) {
+      free_cached(c, 0);
+      buffer = from_system(size);
+    }
+    if (!buffer) throw std::bad_alloc();
     ++c.statistics.misses;
   }
   c.sizes[buffer] = size;
@@ -93,7 +98,7 @@ void release_output(void* buffer) {
     return;
   }
   free_cached(c, c.statistics.limit_bytes - size);
-  c.free[size].push_back(buffer);
+  c.free.emplace_back(buffer, size);
   c.statistics.cached_bytes += size;
 }
 

@@ -60,7 +60,7 @@ void reconstruct(const SizeList& s, const CodesSpec& c, const MapsSpec& m, const
   py::gil_scoped_release release;
   spf::run_reconstruct(
       {sizes(s), codes(c), maps(m), layer(l), nullptr, pointer(error), pointer(residual), nullptr, 0},
-      pointer<float>(loss), pointer(codes_gradient), threads);
+      pointer<float>(loss), pointer<float>(codes_gradient), threads);
 }
 
 // A 1-d array of `count` elements on a recycled buffer, which goes back when the array and all that view it are gone.

@@ -62,7 +62,7 @@ struct DotBf16 {
 };
 #endif
 
-// Packs pixels [begin, begin + count) of N samples as [step][sample][kStep], zeros behind the last pixel.
+// Packs `count` pixels of N samples as [step][sample][kStep], zeros behind the last pixel.
 template <class Dot, class T>
 inline void pack_samples(typename Dot::Packed* packed, const T* maps, int64_t stride_b, int64_t N, int64_t count) {
   const int64_t steps = count / Dot::kStep, tail = count % Dot::kStep;

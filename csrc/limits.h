@@ -14,11 +14,8 @@ float read_memory(const float* from, int64_t count) {
   for (; i + kStreams * VL <= count; i += kStreams * VL) {
     SPF_UNROLL
     for (int s = 0; s < kStreams; ++s) total[s] += load(from + i + s * VL);
-    prefetch_l2(reinterpret_cast<uintptr_t>(from + i) + 4096);
-    prefetch_l2(reinterpret_cast<uintptr_t>(from + i) + 4096 + 64);
-    if (VL == 16) {
-      SPF_UNROLL
-      for (int s = 2; s < kStreams; ++s) prefetch_l2(reinterpret_cast<uintptr_t>(from + i) + 4096 + 64 * s);
+    for (size_t line = 0; line < kStreams * sizeof(vf); line += 64) {
+      prefetch_l2(reinterpret_cast<uintptr_t>(from + i) + 4096 + line);
     }
   }
   SPF_UNROLL

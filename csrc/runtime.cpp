@@ -3,14 +3,10 @@
 #if defined(_OPENMP)
 #include <omp.h>
 #endif
-#if defined(__unix__) || defined(__APPLE__)
-#include <pthread.h>
-#endif
 
 #include <algorithm>
 #include <atomic>
 #include <cstdlib>
-#include <cstring>
 #include <memory>
 #include <new>
 #include <stdexcept>
@@ -48,12 +44,6 @@ const std::vector<const Kernels*>& all_kernels() {
 }
 
 std::atomic<const Kernels*> selected{nullptr};
-std::atomic<bool> forked{false};
-
-#if defined(__unix__) || defined(__APPLE__)
-// libgomp's threads do not survive a fork; a child that waits for them hangs.
-const int fork_handler = pthread_atfork(nullptr, nullptr, [] { forked.store(true); });
-#endif
 
 struct Free {
   void operator()(void* p) const { std::free(p); }
@@ -65,11 +55,11 @@ struct Scratch {
 
 // Below this many multiply-adds (some 50 us of one core) a team of threads costs more than it saves.
 constexpr int64_t kGrain = int64_t(1) << 21;
-// Enough tasks for any number of threads to share evenly, whatever that number is.
+// Few maps are cut into ranges until there are about this many tasks, if the ranges stay long enough to be efficient.
 constexpr int64_t kTasks = 64;
 
 int64_t split(int64_t C, int64_t length, int64_t multiple, int64_t smallest) {
-  const int64_t parts = std::max<int64_t>(1, kTasks / std::max<int64_t>(C, 1));
+  const int64_t parts = (kTasks + std::max<int64_t>(C, 1) - 1) / std::max<int64_t>(C, 1);
   const int64_t range = (length + parts - 1) / parts;
   return std::max(smallest, (range + multiple - 1) / multiple * multiple);
 }
@@ -80,8 +70,7 @@ int64_t work(const Sizes& s) { return s.B * s.C * s.D * s.S; }
 
 template <class Args>
 void run_tasks(void (*kernel)(const Args&, int64_t), const Args& args, int64_t tasks, int threads) {
-  if (args.sizes.B == 0 && tasks == 0) return;
-  if (work(args.sizes) < kGrain || forked.load(std::memory_order_relaxed)) threads = 1;
+  if (work(args.sizes) < kGrain) threads = 1;
   if (threads <= 1 || tasks <= 1) {
     for (int64_t task = 0; task < tasks; ++task) kernel(args, task);
     return;
@@ -89,8 +78,8 @@ void run_tasks(void (*kernel)(const Args&, int64_t), const Args& args, int64_t t
 #if defined(_OPENMP)
   std::atomic<bool> out_of_memory{false};
   // neighbouring tasks in one go: each prefetches the beginning of the next
-  const int64_t share = std::max<int64_t>(1, tasks / (8 * threads));
-#pragma omp parallel for num_threads(threads) schedule(dynamic, share)
+  const int64_t in_one_go = std::max<int64_t>(1, tasks / (8 * threads));
+#pragma omp parallel for num_threads(threads) schedule(dynamic, in_one_go)
   for (int64_t task = 0; task < tasks; ++task) {
     try {
       kernel(args, task);
@@ -104,15 +93,8 @@ void run_tasks(void (*kernel)(const Args&, int64_t), const Args& args, int64_t t
 #endif
 }
 
-uint16_t to_bf16(float value) {
-  uint32_t bits;
-  std::memcpy(&bits, &value, sizeof(bits));
-  if (value != value) return uint16_t((bits >> 16) | 0x40u);
-  return uint16_t((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
-}
-
 // Adds the partial sums of each map in a fixed order.
-void reduce_codes_gradient(const ReconstructArgs& args, int64_t ranges, void* out) {
+void reduce_codes_gradient(const ReconstructArgs& args, int64_t ranges, float* out) {
   const Sizes& size = args.sizes;
   for (int64_t b = 0; b < size.B; ++b) {
     for (int64_t c = 0; c < size.C; ++c) {
@@ -121,11 +103,7 @@ void reduce_codes_gradient(const ReconstructArgs& args, int64_t ranges, void* ou
       for (int64_t d = 0; d < size.D; ++d) {
         float total = 0;
         for (int64_t r = 0; r < ranges; ++r) total += from[r * size.B * size.D + d];
-        if (args.codes.dtype == DType::f32) {
-          static_cast<float*>(out)[offset + d] = total;
-        } else {
-          static_cast<uint16_t*>(out)[offset + d] = to_bf16(total);
-        }
+        out[offset + d] = total;
       }
     }
   }
@@ -190,7 +168,7 @@ void run_outer(OuterArgs args, int threads) {
   run_tasks(kernels().outer, args, task_count(size.C, size.S, args.range), threads);
 }
 
-void run_reconstruct(ReconstructArgs args, float* loss, void* codes_gradient, int threads) {
+void run_reconstruct(ReconstructArgs args, float* loss, float* codes_gradient, int threads) {
   const Sizes& size = args.sizes;
   args.range = split(size.C, size.S, 512, 512);
   const int64_t tasks = task_count(size.C, size.S, args.range);

@@ -3,6 +3,10 @@
 // Everything is in an unnamed namespace: an AVX-512 copy of an inline function must never win the link.
 #pragma once
 
+#if defined(__GNUC__) && !defined(__clang__) && __GNUC__ < 12
+#error "csrc needs g++ 12 or newer (__builtin_shufflevector)"
+#endif
+
 #include <cstring>
 
 #if defined(__SSE2__)

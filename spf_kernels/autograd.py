@@ -34,6 +34,11 @@ def _activation_gradient(gradient: Tensor, output: Tensor | None, activation: st
     return result
 
 
+def _sum_of_batch(gradient: Tensor, dtype: torch.dtype) -> Tensor:
+    working = torch.float64 if gradient.dtype == torch.float64 else torch.float32
+    return gradient.sum(0, dtype=working).to(dtype)
+
+
 class _Encode(Function):
     @staticmethod
     def forward(ctx: Any, maps: Tensor, weight: Tensor, bias: Tensor | None, activation: str) -> Tensor:
@@ -52,7 +57,7 @@ class _Encode(Function):
         return (
             ops.decode(gradient, weight, None, "none") if for_maps else None,
             ops.outer(gradient, maps, weight.dtype) if for_weight else None,
-            gradient.sum(0, dtype=ctx.bias_dtype) if for_bias else None,
+            _sum_of_batch(gradient, ctx.bias_dtype) if for_bias else None,
             None,
         )
 
@@ -75,7 +80,7 @@ class _Decode(Function):
         return (
             ops.encode(gradient, weight, None, "none") if for_codes else None,
             ops.outer(codes, gradient, weight.dtype) if for_weight else None,
-            gradient.sum(0, dtype=ctx.bias_dtype) if for_bias else None,
+            _sum_of_batch(gradient, ctx.bias_dtype) if for_bias else None,
             None,
         )
 
@@ -103,6 +108,8 @@ def _differentiable_gradients(
     inputs: tuple[Tensor | None, ...], needed: tuple[bool, ...], activation: str, gradient: Tensor
 ) -> tuple[Tensor | None, ...]:
     """The gradients of the loss with a graph of their own, from decode."""
+    # aliases: where one input depends on another, the outer backward adds that path, so it must not be in here too
+    inputs = tuple(None if tensor is None else tensor.view_as(tensor) for tensor in inputs)
     codes, maps, weight, bias = inputs
     residual = (ops.decode(codes, weight, bias, activation) - maps).to(gradient.dtype)
     wanted = [tensor for tensor, need in zip(inputs, needed, strict=True) if need and tensor is not None]

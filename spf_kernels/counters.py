@@ -14,8 +14,9 @@ def counters() -> dict[str, int]:
     """Copies the library had to make since the start or since `reset_counters`.
 
     Returns:
-        Occurrences by event: "maps copied: ..." where maps of shape (B, C, H, W) could not be read in place,
-        "weight copied: ..." where a weight was not contiguous. Not counted inside a compiled graph.
+        Occurrences by event: "maps copied: ..." where the pixels of a map were not contiguous, "gradient copied: ..."
+        where those of an upstream gradient were not (a compiled graph's maps too), "weight copied: ..." and
+        "bias copied: ..." where a parameter was not contiguous.
     """
     return dict(_counts)
 

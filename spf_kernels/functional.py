@@ -73,7 +73,7 @@ def _check_bias(bias: Tensor | None, shape: tuple[int, int], weight: Tensor) -> 
 
 
 def _flatten_maps(maps: Tensor, weight: Tensor) -> Tensor:
-    """(B, C, H, W) or (B, C, S) -> (B, C, S), a view where the pixels have one stride."""
+    """(B, C, H, W) or (B, C, S) -> (B, C, S), a view where the pixels of a map are contiguous."""
     if maps.dim() not in (3, 4):
         raise ValueError(f"maps must have shape (batch, maps, height, width), got {tuple(maps.shape)}")
     C, S = weight.shape[0], weight.shape[2]
@@ -82,14 +82,33 @@ def _flatten_maps(maps: Tensor, weight: Tensor) -> Tensor:
     pixels = maps.shape[2] if maps.dim() == 3 else maps.shape[2] * maps.shape[3]
     if pixels != S:
         raise ValueError(f"maps must have {S} pixels, got {pixels} (shape {tuple(maps.shape)})")
-    if maps.dim() == 3:
-        return maps
-    if not torch.compiler.is_compiling():
-        height, width = maps.shape[2:]
-        one_stride = height <= 1 or width <= 1 or maps.stride(2) == width * maps.stride(3)
-        if not one_stride and maps.numel():
+    if not torch.compiler.is_compiling() and maps.numel():
+        height, width = maps.shape[2], maps.shape[-1]
+        if maps.dim() == 4 and height > 1 and width > 1 and maps.stride(2) != width * maps.stride(3):
             count("maps copied: rows apart")
+        elif maps.stride(-1 if width > 1 else 2) != 1 and pixels > 1:
+            count(f"maps copied: pixel stride {maps.stride(-1 if width > 1 else 2)}")
+            maps = maps.contiguous()
     return maps.flatten(2)
+
+
+def prepare_maps(maps: Tensor, weight: Tensor) -> Tensor:
+    """Maps as the kernels read them, so that several of the functions below share one copy and one cast.
+
+    Args:
+        maps: (B, C, H, W) or (B, C, S).
+        weight: (C, D, S).
+
+    Returns:
+        (B, C, S): a view where the pixels of a map are contiguous, else a copy, which is counted; of autocast's dtype
+        under autocast.
+
+    Raises:
+        ValueError: Shapes that do not fit.
+        TypeError: A dtype that the kernels do not take.
+    """
+    _check_weight(weight)
+    return _autocast("maps", _flatten_maps(maps, weight))
 
 
 def _split_codes(codes: Tensor, weight: Tensor) -> Tensor:
@@ -132,9 +151,8 @@ def spf_flatten(maps: Tensor, weight: Tensor, bias: Tensor | None = None, activa
         TypeError: Dtypes that do not go together.
     """
     activation = check_activation(activation)
-    _check_weight(weight)
+    maps = prepare_maps(maps, weight)
     _check_bias(bias, (weight.shape[0], weight.shape[1]), weight)
-    maps = _autocast("maps", _flatten_maps(maps, weight))
     _check_dtypes("maps", maps, weight=weight)
     _check_devices("maps", maps, weight=weight, bias=bias)
     codes: Tensor = ops.encode(maps, weight, bias, activation)

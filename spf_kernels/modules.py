@@ -110,6 +110,11 @@ class _PerMapLayer(nn.Module):
         if self.bias is not None:
             nn.init.uniform_(self.bias, -self._bound, self._bound)
 
+    def check_map_size(self, maps: Tensor) -> None:
+        """Raises ValueError for maps (B, C, H, W) of another height and width; (B, C, H*W) has none."""
+        if maps.dim() == 4 and tuple(maps.shape[2:]) != self.map_size:
+            raise ValueError(f"maps must be {self.map_size} in height and width, got {tuple(maps.shape[2:])}")
+
     def extra_repr(self) -> str:
         """The constructor's arguments."""
         return (
@@ -167,8 +172,7 @@ class SPFFlatten(_PerMapLayer):
             ValueError: Maps of another shape or device.
             TypeError: Maps of a dtype that does not go with the weight's.
         """
-        if maps.dim() == 4 and tuple(maps.shape[2:]) != self.map_size:
-            raise ValueError(f"maps must be {self.map_size} in height and width, got {tuple(maps.shape[2:])}")
+        self.check_map_size(maps)
         return functional.spf_flatten(maps, self.weight, self.bias, self.activation)
 
     @classmethod
@@ -306,10 +310,12 @@ class SPFAutoencoder(nn.Module):
             ValueError: Maps of another shape or device.
             TypeError: Maps of a dtype that does not go with the weights'.
         """
+        self.encoder.check_map_size(maps)
+        maps = functional.prepare_maps(maps, self.encoder.weight)
         codes = self.encoder(maps)
         loss = functional.spf_reconstruction_loss(
             codes,
-            maps.to(codes.dtype),
+            maps,
             self.decoder.weight,
             self.decoder.bias,
             self.decoder.activation,

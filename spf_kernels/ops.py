@@ -32,7 +32,33 @@ def _no_autocast(device: torch.device) -> AbstractContextManager[Any]:
     return nullcontext()
 
 
+def _check_layer(x: Tensor, in_dim: int, weight: Tensor, bias: Tensor | None) -> None:
+    """Last check before addresses are handed to a kernel; `functional` has said it better before."""
+    out_dim = 3 - in_dim
+    fits = (
+        x.dim() == weight.dim() == 3
+        and x.shape[1] == weight.shape[0]
+        and x.shape[2] == weight.shape[in_dim]
+        and x.device == weight.device
+    )
+    if fits and bias is not None:
+        fits = bias.shape == (weight.shape[0], weight.shape[out_dim])
+        fits = fits and bias.dtype == weight.dtype and bias.device == weight.device
+    if not fits:
+        raise ValueError(f"operands do not fit: {_describe(x)}, weight {_describe(weight)}, bias {_describe(bias)}")
+
+
+def _check_pair(left: Tensor, right: Tensor) -> None:
+    if left.dim() != 3 or right.dim() != 3 or left.shape[:2] != right.shape[:2] or left.device != right.device:
+        raise ValueError(f"operands do not fit: {_describe(left)} and {_describe(right)}")
+
+
+def _describe(tensor: Tensor | None) -> str:
+    return "none" if tensor is None else f"{tuple(tensor.shape)} {tensor.dtype} {tensor.device}"
+
+
 def _encode(maps: Tensor, weight: Tensor, bias: Tensor | None, activation: str) -> Tensor:
+    _check_layer(maps, 2, weight, bias)
     with _no_autocast(maps.device):
         backend = select(maps.device, maps.dtype, weight.dtype)
         result: Tensor = backend.encode(maps, weight, bias, activation)
@@ -40,6 +66,7 @@ def _encode(maps: Tensor, weight: Tensor, bias: Tensor | None, activation: str) 
 
 
 def _decode(codes: Tensor, weight: Tensor, bias: Tensor | None, activation: str) -> Tensor:
+    _check_layer(codes, 1, weight, bias)
     with _no_autocast(codes.device):
         backend = select(codes.device, codes.dtype, weight.dtype)
         result: Tensor = backend.decode(codes, weight, bias, activation)
@@ -47,6 +74,7 @@ def _decode(codes: Tensor, weight: Tensor, bias: Tensor | None, activation: str)
 
 
 def _outer(left: Tensor, right: Tensor, dtype: torch.dtype) -> Tensor:
+    _check_pair(left, right)
     with _no_autocast(left.device):
         result: Tensor = select(left.device, left.dtype, right.dtype, dtype).outer(left, right, dtype)
     return result
@@ -62,8 +90,11 @@ def _reconstruct(
     with_residual: bool,
     with_codes_gradient: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    _check_layer(codes, 1, weight, bias)
+    _check_layer(maps, 2, weight, None)
+    _check_pair(codes, maps)
     with _no_autocast(codes.device):
-        backend = select(codes.device, codes.dtype, weight.dtype)
+        backend = select(codes.device, codes.dtype, maps.dtype, weight.dtype)
         result: tuple[Tensor, Tensor, Tensor, Tensor] = backend.reconstruct(
             codes, maps, weight, bias, activation, with_error, with_residual, with_codes_gradient
         )
@@ -97,7 +128,7 @@ def _reconstruct_fake(
         codes.new_empty(codes.shape[0], dtype=loss_dtype),
         maps.new_empty(maps.shape) if with_error else maps.new_empty(0),
         maps.new_empty(maps.shape) if with_residual else maps.new_empty(0),
-        codes.new_empty(codes.shape) if with_codes_gradient else codes.new_empty(0),
+        codes.new_empty(codes.shape if with_codes_gradient else (0,), dtype=loss_dtype),
     )
 
 

@@ -19,6 +19,19 @@ _DTYPES = {torch.float32: 0, torch.bfloat16: 1}
 _RECYCLED_BYTES = 2 << 20
 
 
+_forked = False
+
+
+def _mark_forked() -> None:
+    global _forked
+    _forked = True
+
+
+# libgomp's threads, which torch may have started already, do not survive a fork: a child that waits for them hangs
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_mark_forked)
+
+
 class NativeUnavailableError(RuntimeError):
     """The extension could not be loaded; the message says why and what to do."""
 
@@ -32,7 +45,7 @@ def _load() -> Any:
         note = Path(__file__).resolve().parent.parent / "_build_failure.txt"
         why = f"csrc did not build: {note.read_text().strip()}" if note.exists() else str(error)
         return NativeUnavailableError(
-            f"the native kernels are not available ({why}). Install a C++ compiler with OpenMP and reinstall "
+            f"the native kernels are not available ({why}). Install g++ 12 or newer and reinstall "
             "spf-kernels; SPF_REQUIRE_NATIVE=1 makes a failed build an error."
         )
     isa = os.environ.get("SPF_ISA")
@@ -40,6 +53,8 @@ def _load() -> Any:
         _native.select_isa(isa)
     limit = os.environ.get("SPF_CACHE_LIMIT_MB")
     if limit:
+        if not limit.isdecimal():
+            raise ValueError(f"SPF_CACHE_LIMIT_MB must be a number of MiB, got {limit!r}")
         _native.set_cache_limit(int(limit) << 20)
     return _native
 
@@ -85,7 +100,10 @@ def _empty(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
         elements *= length
     if elements * dtype.itemsize < _RECYCLED_BYTES:
         return torch.empty(shape, dtype=dtype)
-    tensor = torch.from_numpy(extension().empty(elements, _DTYPES[dtype])).view(dtype).view(shape)
+    storage = torch.from_numpy(extension().empty(elements, _DTYPES[dtype])).untyped_storage()
+    # not a view: a view that a Function returns must not be changed in place
+    tensor = torch.empty(0, dtype=dtype)
+    tensor.set_(storage, 0, shape)  # type: ignore[call-overload]
     # the attribute lives on a module class that mypy cannot see
     fill = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
     if fill and torch.are_deterministic_algorithms_enabled():
@@ -100,9 +118,14 @@ def advise_huge_pages(tensor: Tensor) -> None:
         extension().advise_huge_pages(tensor.data_ptr(), tensor.numel() * tensor.dtype.itemsize)
 
 
+def _threads() -> int:
+    return 1 if _forked else torch.get_num_threads()
+
+
 def _maps(maps: Tensor) -> tuple[Tensor, tuple[int, int, int, int]]:
     if maps.stride(2) != 1 and maps.shape[2] > 1:
-        count(f"maps copied: pixel stride {maps.stride(2)}")
+        # maps come from `functional` in order: mostly an upstream gradient
+        count(f"gradient copied: pixel stride {maps.stride(2)}")
         maps = maps.contiguous()
     return maps, (maps.data_ptr(), maps.stride(0), maps.stride(1), _DTYPES[maps.dtype])
 
@@ -118,7 +141,9 @@ def _layer(weight: Tensor, bias: Tensor | None, activation: str) -> tuple[tuple[
         weight = weight.contiguous()
     kept: tuple[Tensor, ...] = (weight,)
     if bias is not None:
-        bias = bias.contiguous()
+        if not bias.is_contiguous():
+            count("bias copied: not contiguous")
+            bias = bias.contiguous()
         kept += (bias,)
     address = 0 if bias is None else bias.data_ptr()
     return kept, (weight.data_ptr(), address, _DTYPES[weight.dtype], ACTIVATIONS.index(activation))
@@ -131,7 +156,7 @@ def encode(maps: Tensor, weight: Tensor, bias: Tensor | None, activation: str) -
     maps, maps_spec = _maps(maps)
     kept, layer = _layer(weight, bias, activation)
     out = _empty((B, C, D), maps.dtype)
-    native.encode((B, C, D, S), maps_spec, layer, out.data_ptr(), torch.get_num_threads())
+    native.encode((B, C, D, S), maps_spec, layer, out.data_ptr(), _threads())
     del kept
     return out
 
@@ -142,7 +167,7 @@ def decode(codes: Tensor, weight: Tensor, bias: Tensor | None, activation: str) 
     (B, C, D), S = codes.shape, weight.shape[2]
     kept, layer = _layer(weight, bias, activation)
     out = _empty((B, C, S), codes.dtype)
-    native.decode((B, C, D, S), _codes(codes), layer, out.data_ptr(), torch.get_num_threads())
+    native.decode((B, C, D, S), _codes(codes), layer, out.data_ptr(), _threads())
     del kept
     return out
 
@@ -153,7 +178,7 @@ def outer(left: Tensor, right: Tensor, dtype: torch.dtype) -> Tensor:
     (B, C, D), S = left.shape, right.shape[2]
     right, right_spec = _maps(right)
     out = _empty((C, D, S), dtype)
-    native.outer((B, C, D, S), _codes(left), right_spec, out.data_ptr(), _DTYPES[dtype], torch.get_num_threads())
+    native.outer((B, C, D, S), _codes(left), right_spec, out.data_ptr(), _DTYPES[dtype], _threads())
     return out
 
 
@@ -175,7 +200,7 @@ def reconstruct(
     loss = torch.empty(B, dtype=torch.float32)
     error = _empty((B, C, S) if with_error else (0,), maps.dtype)
     residual = _empty((B, C, S) if with_residual else (0,), maps.dtype)
-    gradient = _empty((B, C, D) if with_codes_gradient else (0,), codes.dtype)
+    gradient = _empty((B, C, D) if with_codes_gradient else (0,), torch.float32)
     native.reconstruct(
         (B, C, D, S),
         _codes(codes),
@@ -185,7 +210,7 @@ def reconstruct(
         error.data_ptr() if with_error else 0,
         residual.data_ptr() if with_residual else 0,
         gradient.data_ptr() if with_codes_gradient else 0,
-        torch.get_num_threads(),
+        _threads(),
     )
     del kept
     return loss, error, residual, gradient

@@ -119,7 +119,7 @@ def reconstruct(
         loss (B,), float64 for float64 codes, else float32;
         error (y - maps) act'(y), (B, C, S), of the maps' dtype;
         residual y - maps, (B, C, S), of the maps' dtype;
-        codes' gradient sum over s of error weight, (B, C, D), of the codes' dtype.
+        codes' gradient sum over s of error weight, (B, C, D), of the loss's dtype: it is rounded after it is scaled.
         What was not asked for is empty.
     """
     dtype = _working_dtype(codes, weight)
@@ -131,7 +131,7 @@ def reconstruct(
         residual.square().sum((1, 2)),
         error.to(maps.dtype) if with_error else nothing,
         residual.to(maps.dtype) if with_residual else nothing.clone(),
-        _contract(error, weight.transpose(1, 2), None, dtype).to(codes.dtype)
+        _contract(error, weight.transpose(1, 2), None, dtype)
         if with_codes_gradient
-        else codes.new_empty(0),
+        else codes.new_empty(0, dtype=dtype),
     )

@@ -1,6 +1,7 @@
 """The same bits every time, whatever the threads; and children of fork and spawn compute at all."""
 
 import multiprocessing
+import os
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -65,6 +66,7 @@ def test_calls_from_many_threads_do_not_disturb_each_other():
 CHILD = """
 import faulthandler
 import multiprocessing
+import os
 import torch
 import spf_kernels
 
@@ -109,3 +111,24 @@ def test_children_compute_the_same(method, fresh_python, tmp_path):
     script.write_text(CHILD.replace("METHOD", repr(method)))
     process = fresh_python(f"import runpy; runpy.run_path({str(script)!r}, run_name='__main__')", timeout=120)
     assert process.stdout.strip() == "same", process.stderr
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_fork_before_the_first_kernel_but_after_torchs_threads(fresh_python):
+    result = fresh_python(
+        """
+import os, torch, spf_kernels
+torch.set_num_threads(2)
+layer = spf_kernels.SPFFlatten(64, 32, 64)
+maps = torch.randn(8, 64, 32, 32)
+torch.ones(2000, 2000) @ torch.ones(2000, 2000)
+child = os.fork()
+if child == 0:
+    with torch.no_grad():
+        codes = layer(maps)
+    os._exit(0 if codes.shape == (8, 4096) else 1)
+_, status = os.waitpid(child, 0)
+raise SystemExit(os.waitstatus_to_exitcode(status))
+"""
+    )
+    assert result.returncode == 0, result.stderr

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.autograd import gradcheck, gradgradcheck
 
-from spf_kernels import functional
+from spf_kernels import SPFDecoder, SPFFlatten, functional
 from spf_kernels.backends import native, reference
 from spf_kernels.functional import spf_flatten, spf_reconstruct, spf_reconstruction_loss
 
@@ -295,3 +295,44 @@ def test_backward_twice_gives_the_same_gradients():
     second = torch.autograd.grad(loss, (case.codes, case.weight))
     for one, two in zip(first, second, strict=True):
         assert torch.equal(one, two)
+
+
+@pytest.mark.parametrize("differentiable", [False, True])
+def test_gradients_where_one_input_depends_on_another(differentiable):
+    case = _case("tanh")
+    weight, maps = case.weight, case.maps
+    codes = spf_flatten(maps, weight)
+    loss = spf_reconstruction_loss(codes, maps, weight, None, "tanh", detach_target=False)
+    plain_codes = torch.einsum("bcs,cds->bcd", maps, weight)
+    plain = (torch.tanh(torch.einsum("bcd,cds->bcs", plain_codes, weight)) - maps).square().mean()
+    found = torch.autograd.grad(loss, (weight, maps), create_graph=differentiable)
+    for one, two in zip(found, torch.autograd.grad(plain, (weight, maps)), strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-10, atol=1e-14)
+
+
+@needs_native
+def test_large_outputs_can_be_changed_in_place():
+    encoder = SPFFlatten(64, 8, 128)
+    decoder = SPFDecoder(64, 16, 8)
+    # 2 MiB and more come from the cache
+    codes = encoder(torch.randn(64, 64, 8, 8)).relu_()
+    maps = decoder(torch.randn(64, 512)).relu_()
+    (codes.sum() + maps.sum()).backward()
+    assert codes.min() == maps.min() == 0
+    assert encoder.weight.grad.isfinite().all()
+
+
+def test_bias_gradient_in_low_precision_is_rounded_once():
+    weight = torch.randn(1, 1, 4).bfloat16().requires_grad_()
+    bias = torch.zeros(1, 1, dtype=torch.bfloat16, requires_grad=True)
+    codes = spf_flatten(torch.ones(2, 1, 4), weight, bias)
+    codes.backward(torch.tensor([[1 + 2.0**-9], [-1.0]]))
+    assert bias.grad.item() == 2.0**-9
+
+
+def test_float16_codes_gradient_does_not_overflow_before_it_is_scaled():
+    weight = torch.full((1, 8, 4096), 0.05, dtype=torch.float16)
+    codes = torch.zeros(1, 8, dtype=torch.float16, requires_grad=True)
+    maps = torch.full((1, 1, 64, 64), -400.0, dtype=torch.float16)
+    spf_reconstruction_loss(codes, maps, weight).backward()
+    assert codes.grad.float().mean().item() == pytest.approx(40, rel=1e-2)
