@@ -13,15 +13,10 @@ from .helpers import make_case, needs_native
 CPU = torch.device("cpu")
 
 # run in front of a script: neither the extension nor triton can be imported
+# importing either is an ImportError, and importlib.util.find_spec, which torch asks for triton, finds nothing
 BLOCKED = """
 import sys, warnings
-
-class Blocked:
-    def find_spec(self, name, path=None, target=None):
-        if name == "spf_kernels._native" or name.split(".")[0] == "triton":
-            raise ImportError(f"{name} is blocked")
-
-sys.meta_path.insert(0, Blocked())
+sys.modules["triton"] = sys.modules["spf_kernels._native"] = None
 """
 
 
@@ -201,7 +196,7 @@ with warnings.catch_warnings(record=True) as caught:
     assert spf_kernels.cache_statistics() == {}
 ours = [str(w.message) for w in caught if "spf_kernels" in str(w.message)]
 assert len(ours) == 1, ours
-assert "slow reference backend" in ours[0] and "is blocked" in ours[0], ours
+assert "slow reference backend" in ours[0] and "import of spf_kernels._native halted" in ours[0], ours
 encoders, decoders = autoencoder.to_linears()
 loop = torch.cat([torch.tanh(e(m)) for e, m in zip(encoders, maps.flatten(2).unbind(1))], 1)
 assert torch.allclose(codes, loop, atol=1e-6)
