@@ -12,7 +12,7 @@ from spf_data.dataset import XrayDataset
 from spf_data.registry import build_dataset
 from spf_net.checkpoint import write_atomically
 from spf_net.config import RunConfig, parse_config
-from spf_net.evaluation import Evaluation, evaluate_by_source
+from spf_net.evaluation import Evaluation, evaluate_rows
 from spf_net.heads import HEADS
 from spf_net.plots import plot_examples, plot_label_auroc
 from spf_net.report import comparison_table, dump, to_json
@@ -54,14 +54,8 @@ def compare_heads(config: RunConfig, dataset: XrayDataset, fabric: Fabric) -> Re
         head = replace(config.head, name=name)
         result = train(replace(config, head=head, training=training, output=config.output / name), dataset, fabric)
         minutes_left -= result.seconds / 60
-        evaluations = evaluate_by_source(
-            result.scores,
-            dataset.labels[result.rows].numpy(),
-            dataset.label_set,
-            dataset.patients[result.rows],
-            dataset.sources[result.rows],
-            config.training.resamples,
-            config.training.seed,
+        evaluations = evaluate_rows(
+            result.scores, result.rows, dataset, config.training.resamples, config.training.seed
         )
         results[name] = (result, evaluations)
     return results

@@ -5,7 +5,7 @@ import sys
 from spf_data.registry import build_dataset
 from spf_net.checkpoint import write_atomically
 from spf_net.config import RunConfig, parse_config
-from spf_net.evaluation import evaluate_by_source
+from spf_net.evaluation import evaluate_rows
 from spf_net.report import dump, evaluation_table, to_json, training_line
 from spf_net.training import start_fabric, train
 
@@ -30,15 +30,7 @@ def run(config: RunConfig) -> None:
     result = train(config, dataset, fabric)
     if not fabric.is_global_zero:
         return
-    evaluations = evaluate_by_source(
-        result.scores,
-        dataset.labels[result.rows].numpy(),
-        dataset.label_set,
-        dataset.patients[result.rows],
-        dataset.sources[result.rows],
-        config.training.resamples,
-        config.training.seed,
-    )
+    evaluations = evaluate_rows(result.scores, result.rows, dataset, config.training.resamples, config.training.seed)
     table = f"{evaluation_table(evaluations)}\n\n{training_line(result)}\n"
     print(f"\nTest part, head {config.head.name}:\n\n{table}")
     write_atomically(config.output / "results.md", table.encode())

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from spf_data.dataset import XrayDataset
 from spf_data.labels import LabelSet
 
 from spf_net.bootstrap import patient_resamples, percentile_interval
@@ -126,3 +127,18 @@ def evaluate_by_source(
         name: evaluate(scores[rows], labels[rows], label_set, patients[rows], resamples, seed)
         for name, rows in subsets.items()
     }
+
+
+def evaluate_rows(
+    scores: npt.NDArray[np.float32], rows: npt.NDArray[np.int64], dataset: XrayDataset, resamples: int, seed: int
+) -> dict[str, Evaluation]:
+    """`evaluate_by_source` of some rows of a data set; scores (N, L) are those of the N rows."""
+    return evaluate_by_source(
+        scores,
+        dataset.labels[rows].numpy(),
+        dataset.label_set,
+        dataset.patients[rows],
+        dataset.sources[rows],
+        resamples,
+        seed,
+    )
