@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SANITIZED := build/sanitized
 
-.PHONY: install demo test lint sanitize bench bench-quick clean
+.PHONY: install demo test lint sanitize bench bench-quick gpu-smoke clean
 
 install: $(VENV)/installed
 
@@ -20,7 +20,12 @@ $(VENV)/installed: pyproject.toml setup.py $(wildcard csrc/*)
 demo: install
 	$(BIN)/python python/demo.py
 
+# First the Triton kernels on the CPU, interpreted: a process of its own, since Triton looks at the variable when it is
+# imported. Triton has packages for Linux on x86_64, and there it must be installed.
 test: install
+	@if [ "$$(uname -sm)" = "Linux x86_64" ] || $(BIN)/python -c "import triton" 2>/dev/null; then set -x; \
+	  TRITON_INTERPRET=1 SPF_TEST_BACKEND=triton $(BIN)/python -m pytest tests/spf_kernels; \
+	else echo "Triton kernels not tested: triton is not installed ($$(uname -sm))"; fi
 	$(BIN)/python -m pytest
 
 lint: install
@@ -42,6 +47,10 @@ bench: install
 
 bench-quick: install
 	$(BIN)/python -m bench --quick
+
+# bench/gpu.sh rehearsed on the CPU
+gpu-smoke: install
+	SPF_GPU_SMOKE=1 PYTHON=$(BIN)/python bash bench/gpu.sh
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info spf_kernels/_native*.so spf_kernels/_build_failure.txt

@@ -63,6 +63,37 @@ void reconstruct(const SizeList& s, const CodesSpec& c, const MapsSpec& m, const
       pointer<float>(loss), pointer<float>(codes_gradient), threads);
 }
 
+// Addresses of weight, momentum and variance, dtype of the weight, of the other two.
+using StateSpec = std::tuple<uintptr_t, uintptr_t, uintptr_t, int, int>;
+// beta1, beta2, epsilon, weight decay, weight factor, gradient step, momentum step, bias correction of the variance.
+using CoefficientList = std::array<double, 8>;
+
+spf::NadamState nadam_state(const StateSpec& s) {
+  return {pointer(std::get<0>(s)), pointer(std::get<1>(s)), pointer(std::get<2>(s)), DType(std::get<3>(s)),
+          DType(std::get<4>(s))};
+}
+
+spf::NadamStep nadam_step(const CoefficientList& c, bool maximize, uint32_t noise_key) {
+  return {float(1 - c[0]), float(1 - c[1]), float(c[2]),     float(c[3]),           float(c[4]),
+          float(c[5]),     float(c[6]),     float(1 / c[7]), maximize ? -1.0f : 1.0f, noise_key};
+}
+
+void nadam_factored(const SizeList& s, const StateSpec& state, const CodesSpec& left, const MapsSpec& right,
+                    const CoefficientList& coefficients, bool maximize, uint32_t noise_key, int threads) {
+  py::gil_scoped_release release;
+  spf::run_nadam_factored({sizes(s), nadam_state(state), codes(left), maps(right),
+                           nadam_step(coefficients, maximize, noise_key), 0},
+                          threads);
+}
+
+void nadam_dense(int64_t count, const StateSpec& state, uintptr_t gradient, int gradient_dtype,
+                 const CoefficientList& coefficients, bool maximize, uint32_t noise_key, int threads) {
+  py::gil_scoped_release release;
+  spf::run_nadam_dense({count, nadam_state(state), pointer(gradient), DType(gradient_dtype),
+                        nadam_step(coefficients, maximize, noise_key), 0},
+                       threads);
+}
+
 // A 1-d array of `count` elements on a recycled buffer, which goes back when the array and all that view it are gone.
 template <class T>
 py::array recycled(size_t count) {
@@ -94,6 +125,8 @@ PYBIND11_MODULE(_native, m) {
   m.def("decode", &decode);
   m.def("outer", &outer);
   m.def("reconstruct", &reconstruct);
+  m.def("nadam_factored", &nadam_factored);
+  m.def("nadam_dense", &nadam_dense);
   m.def("measure_read", [](uintptr_t from, int64_t bytes, int threads) {
     py::gil_scoped_release release;
     return spf::measure_read(pointer<const float>(from), bytes / 4, threads);

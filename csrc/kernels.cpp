@@ -2,6 +2,7 @@
 #include "decode.h"
 #include "encode.h"
 #include "limits.h"
+#include "nadam.h"
 #include "outer.h"
 #include "reconstruct.h"
 
@@ -11,7 +12,8 @@
 #define SPF_TEXT(a) SPF_TEXT_(a)
 
 extern "C" const spf::Kernels* SPF_JOIN(spf_kernels_, SPF_ISA)() {
-  static const spf::Kernels table = {SPF_TEXT(SPF_ISA),  spf::encode,      spf::decode,      spf::outer,
-                                     spf::reconstruct, spf::read_memory, spf::write_memory};
+  static const spf::Kernels table = {SPF_TEXT(SPF_ISA), spf::encode,         spf::decode,
+                                     spf::outer,        spf::reconstruct,    spf::nadam_factored,
+                                     spf::nadam_dense,  spf::read_memory,    spf::write_memory};
   return &table;
 }

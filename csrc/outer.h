@@ -53,6 +53,16 @@ inline void pack_left(float* left, const T* from, const Codes& layout, const Siz
   }
 }
 
+// The samples' next `pixels` pixels, each sample padded to whole vectors with zeros.
+template <class T>
+inline void pack_right(float* right, int64_t pitch, const T* from, int64_t stride_b, int64_t B, int64_t pixels) {
+  for (int64_t b = 0; b < B; ++b, from += stride_b, right += pitch) {
+    int64_t i = 0;
+    for (; i + VL <= pixels; i += VL) store(right + i, load(from + i));
+    if (i < pixels) store(right + i, load_partial(from + i, pixels - i));
+  }
+}
+
 template <class T, class Out>
 void outer_task(const OuterArgs& args, int64_t task) {
   const Sizes& size = args.sizes;
@@ -72,12 +82,8 @@ void outer_task(const OuterArgs& args, int64_t task) {
   }
   for (int64_t s = begin; s < end; s += block) {
     const int64_t pixels = smaller(block, end - s);
-    for (int64_t b = 0; b < size.B; ++b) {
-      const T* from = static_cast<const T*>(args.right.data) + b * args.right.stride_b + c * args.right.stride_c + s;
-      int64_t i = 0;
-      for (; i + VL <= pixels; i += VL) store(right + b * block + i, load(from + i));
-      if (i < pixels) store(right + b * block + i, load_partial(from + i, pixels - i));
-    }
+    const T* from = static_cast<const T*>(args.right.data) + c * args.right.stride_c + s;
+    pack_right(right, block, from, args.right.stride_b, size.B, pixels);
     outer_block(left, right, block, size, static_cast<Out*>(args.out) + c * size.D * size.S + s, pixels, args.stream);
   }
   if (args.stream) stream_fence();

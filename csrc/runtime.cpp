@@ -66,11 +66,20 @@ int64_t split(int64_t C, int64_t length, int64_t multiple, int64_t smallest) {
 
 int64_t task_count(int64_t C, int64_t length, int64_t range) { return C * ((length + range - 1) / range); }
 
-int64_t work(const Sizes& s) { return s.B * s.C * s.D * s.S; }
+// Multiply-adds; an update of one element costs about as much as 16.
+constexpr int64_t kUpdate = 16;
+template <class Args>
+int64_t work(const Args& args) {
+  return args.sizes.B * args.sizes.C * args.sizes.D * args.sizes.S;
+}
+int64_t work(const NadamFactoredArgs& args) {
+  return (args.sizes.B + kUpdate) * args.sizes.C * args.sizes.D * args.sizes.S;
+}
+int64_t work(const NadamDenseArgs& args) { return kUpdate * args.count; }
 
 template <class Args>
 void run_tasks(void (*kernel)(const Args&, int64_t), const Args& args, int64_t tasks, int threads) {
-  if (work(args.sizes) < kGrain) threads = 1;
+  if (work(args) < kGrain) threads = 1;
   if (threads <= 1 || tasks <= 1) {
     for (int64_t task = 0; task < tasks; ++task) kernel(args, task);
     return;
@@ -183,6 +192,17 @@ void run_reconstruct(ReconstructArgs args, float* loss, float* codes_gradient, i
     loss[b] = float(total);
   }
   if (codes_gradient) reduce_codes_gradient(args, size.C ? tasks / size.C : 1, codes_gradient);
+}
+
+void run_nadam_factored(NadamFactoredArgs args, int threads) {
+  const Sizes& size = args.sizes;
+  args.range = split(size.C, size.S, 1024, 1024);
+  run_tasks(kernels().nadam_factored, args, task_count(size.C, size.S, args.range), threads);
+}
+
+void run_nadam_dense(NadamDenseArgs args, int threads) {
+  args.range = int64_t(1) << 16;
+  run_tasks(kernels().nadam_dense, args, task_count(1, args.count, args.range), threads);
 }
 
 float measure_read(const float* from, int64_t count, int threads) {

@@ -81,6 +81,46 @@ struct ReconstructArgs {
   int64_t range;
 };
 
+// What a NAdam step changes in place: contiguous, of one shape; momentum and variance of one dtype.
+struct NadamState {
+  void* weight;
+  void* momentum;
+  void* variance;
+  DType weight_dtype, state_dtype;
+};
+
+// One NAdam step's numbers.
+struct NadamStep {
+  float momentum_rate, variance_rate;  // 1 - beta1, 1 - beta2
+  float epsilon;
+  float weight_decay;   // times the weight, added to the gradient
+  float weight_factor;  // times the weight: decoupled decay
+  float gradient_step, momentum_step;
+  float variance_scale;  // 1 / bias correction
+  float sign;            // of the gradient: -1 to maximize
+  uint32_t noise_key;    // of the random bits that round bf16 momentum and variance
+};
+
+// weight (C, D, S), its gradient the outer product of left and right, summed over the batch.
+struct NadamFactoredArgs {
+  Sizes sizes;
+  NadamState state;
+  Codes left;
+  Maps right;
+  NadamStep step;
+  int64_t range;
+};
+
+// `count` elements, contiguous; `range` is in elements.
+struct NadamDenseArgs {
+  int64_t count;
+  NadamState state;
+  const void* gradient;
+  DType gradient_dtype;
+  NadamStep step;
+  int64_t range;
+};
+
 // One instruction set's kernels.
 struct Kernels {
   const char* name;
@@ -88,6 +128,8 @@ struct Kernels {
   void (*decode)(const DecodeArgs&, int64_t task);
   void (*outer)(const OuterArgs&, int64_t task);
   void (*reconstruct)(const ReconstructArgs&, int64_t task);
+  void (*nadam_factored)(const NadamFactoredArgs&, int64_t task);
+  void (*nadam_dense)(const NadamDenseArgs&, int64_t task);
   float (*read_memory)(const float* from, int64_t count);
   void (*write_memory)(float* to, int64_t count, float value);
 };

@@ -1,5 +1,6 @@
 // One vector of floats of the instruction set being compiled, by GCC's vector extensions. Intrinsics appear
-// here alone, and only for what the extensions lack: masked tails, streaming stores, the bf16 dot product.
+// here alone, and only for what the extensions lack: masked tails, streaming stores, square roots, the
+// bf16 dot product.
 // Everything is in an unnamed namespace: an AVX-512 copy of an inline function must never win the link.
 #pragma once
 
@@ -54,7 +55,32 @@ SPF_INLINE To bit_cast(From from) {
 SPF_INLINE vf splat(float value) { return value - vf{}; }
 SPF_INLINE vf select(vi mask, vf yes, vf no) { return mask ? yes : no; }
 
-SPF_INLINE vf widen(vh half) { return bit_cast<vf>(__builtin_convertvector(half, vu) << 16); }
+// The correctly rounded square root.
+SPF_INLINE vf square_root(vf v) {
+#if defined(__AVX512F__)
+  return (vf)_mm512_sqrt_ps((__m512)v);
+#elif defined(__AVX2__)
+  return (vf)_mm256_sqrt_ps((__m256)v);
+#elif defined(__SSE2__)
+  return (vf)_mm_sqrt_ps((__m128)v);
+#else
+  SPF_UNROLL
+  for (int i = 0; i < VL; ++i) v[i] = __builtin_sqrtf(v[i]);
+  return v;
+#endif
+}
+
+// GCC 12 splits the conversion of a vector in halves.
+SPF_INLINE vf widen(vh half) {
+#if defined(__AVX512F__)
+  const vu bits = (vu)_mm512_cvtepu16_epi32((__m256i)half);
+#elif defined(__AVX2__)
+  const vu bits = (vu)_mm256_cvtepu16_epi32((__m128i)half);
+#else
+  const vu bits = __builtin_convertvector(half, vu);
+#endif
+  return bit_cast<vf>(bits << 16);
+}
 
 // Round to nearest even; a NaN stays a (quiet) NaN.
 SPF_INLINE vh narrow(vf value) {
@@ -71,7 +97,8 @@ SPF_INLINE float to_float(bf16 value) { return bit_cast<float>(uint32_t(value.bi
 SPF_INLINE vf load(const float* p) { return *reinterpret_cast<const vf_unaligned*>(p); }
 SPF_INLINE vf load(const bf16* p) { return widen(*reinterpret_cast<const vh_unaligned*>(p)); }
 SPF_INLINE void store(float* p, vf v) { *reinterpret_cast<vf_unaligned*>(p) = v; }
-SPF_INLINE void store(bf16* p, vf v) { *reinterpret_cast<vh_unaligned*>(p) = narrow(v); }
+SPF_INLINE void store(bf16* p, vh v) { *reinterpret_cast<vh_unaligned*>(p) = v; }
+SPF_INLINE void store(bf16* p, vf v) { store(p, narrow(v)); }
 
 // The first `count` < VL elements, zeros behind them; nothing beyond them is touched.
 #if defined(__AVX512F__)
@@ -84,9 +111,10 @@ SPF_INLINE vf load_partial(const bf16* p, int64_t count) {
 SPF_INLINE void store_partial(float* p, vf v, int64_t count) {
   _mm512_mask_storeu_ps(p, __mmask16((1u << count) - 1), (__m512)v);
 }
-SPF_INLINE void store_partial(bf16* p, vf v, int64_t count) {
-  _mm256_mask_storeu_epi16(p, __mmask16((1u << count) - 1), (__m256i)narrow(v));
+SPF_INLINE void store_partial(bf16* p, vh v, int64_t count) {
+  _mm256_mask_storeu_epi16(p, __mmask16((1u << count) - 1), (__m256i)v);
 }
+SPF_INLINE void store_partial(bf16* p, vf v, int64_t count) { store_partial(p, narrow(v), count); }
 #else
 template <class T>
 SPF_INLINE vf load_partial(const T* p, int64_t count) {
@@ -94,8 +122,8 @@ SPF_INLINE vf load_partial(const T* p, int64_t count) {
   for (int64_t i = 0; i < count; ++i) padded[i] = p[i];
   return load(padded);
 }
-template <class T>
-SPF_INLINE void store_partial(T* p, vf v, int64_t count) {
+template <class T, class V>
+SPF_INLINE void store_partial(T* p, V v, int64_t count) {
   T padded[VL];
   store(padded, v);
   for (int64_t i = 0; i < count; ++i) p[i] = padded[i];

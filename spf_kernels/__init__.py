@@ -2,12 +2,13 @@
 
 from importlib.metadata import PackageNotFoundError, version
 
-from spf_kernels import functional
+from spf_kernels import distributed, functional
 from spf_kernels.backends.native import NativeUnavailableError
 from spf_kernels.counters import counters, reset_counters
+from spf_kernels.factors import FactoredGrad
 from spf_kernels.memory import cache_statistics, empty_cache, set_cache_limit
 from spf_kernels.modules import AutoencoderOutput, SPFAutoencoder, SPFDecoder, SPFFlatten
-from spf_kernels.selection import use_backend
+from spf_kernels.selection import TritonUnavailableError, use_backend
 
 try:
     __version__ = version("spf-kernels")
@@ -16,12 +17,15 @@ except PackageNotFoundError:
 
 __all__ = [
     "AutoencoderOutput",
+    "FactoredGrad",
     "NativeUnavailableError",
     "SPFAutoencoder",
     "SPFDecoder",
     "SPFFlatten",
+    "TritonUnavailableError",
     "cache_statistics",
     "counters",
+    "distributed",
     "empty_cache",
     "functional",
     "reset_counters",

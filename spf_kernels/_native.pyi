@@ -7,6 +7,7 @@ _Sizes = tuple[int, int, int, int]
 _Maps = tuple[int, int, int, int]
 _Codes = tuple[int, int, int, int, int]
 _Layer = tuple[int, int, int, int]
+_State = tuple[int, int, int, int, int]
 
 compiler: str
 openmp: bool
@@ -24,6 +25,26 @@ def reconstruct(
     error: int,
     residual: int,
     codes_gradient: int,
+    threads: int,
+) -> None: ...
+def nadam_factored(
+    sizes: _Sizes,
+    state: _State,
+    left: _Codes,
+    right: _Maps,
+    coefficients: list[float],
+    maximize: bool,
+    noise_key: int,
+    threads: int,
+) -> None: ...
+def nadam_dense(
+    count: int,
+    state: _State,
+    gradient: int,
+    gradient_dtype: int,
+    coefficients: list[float],
+    maximize: bool,
+    noise_key: int,
     threads: int,
 ) -> None: ...
 def measure_read(address: int, num_bytes: int, threads: int) -> float: ...

@@ -4,6 +4,9 @@ encode, decode and outer are closed under differentiation: the gradients of each
 their differentiable operators, so second derivatives need no code of their own. reconstruct keeps its first
 derivatives from the forward pass; asked for a differentiable backward, it is recomputed from decode. Forward-mode
 differentiation and functorch's transforms raise PyTorch's own error.
+
+grad_mode says what a backward does about the weight, unless it must be differentiable itself: "dense" returns the
+gradient, "factored" a FactoredGrad, and "sink" (for torch.compile) what stands for one in a traced graph, see `sink`.
 """
 
 from typing import Any
@@ -12,7 +15,12 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from spf_kernels import ops
+from spf_kernels import (
+    factored_operators,  # noqa: F401 (registers what operators do with a FactoredGrad)
+    ops,
+    sink,  # noqa: F401 (registers what a compiled backward calls)
+)
+from spf_kernels.factors import factored_gradient
 
 _aten = torch.ops.aten
 
@@ -39,13 +47,24 @@ def _sum_of_batch(gradient: Tensor, dtype: torch.dtype) -> Tensor:
     return gradient.sum(0, dtype=working).to(dtype)
 
 
+def _weight_gradient(left: Tensor, right: Tensor, weight: Tensor, grad_mode: str) -> Tensor:
+    if grad_mode == "dense" or torch.is_grad_enabled():
+        gradient: Tensor = ops.outer(left, right, weight.dtype)
+    elif grad_mode == "sink":
+        gradient = ops.sink(left, right, weight)
+    else:
+        gradient = factored_gradient(left, right, weight)
+    return gradient
+
+
 class _Encode(Function):
     @staticmethod
-    def forward(ctx: Any, maps: Tensor, weight: Tensor, bias: Tensor | None, activation: str) -> Tensor:
+    def forward(ctx: Any, maps: Tensor, weight: Tensor, bias: Tensor | None, activation: str, grad_mode: str) -> Tensor:
         with _below_autograd():
             codes: Tensor = ops.encode(maps, weight, bias, activation)
         ctx.activation = activation
         ctx.bias_dtype = None if bias is None else bias.dtype
+        ctx.grad_mode = grad_mode
         ctx.save_for_backward(maps, weight, None if activation == "none" else codes)
         return codes
 
@@ -53,22 +72,26 @@ class _Encode(Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         maps, weight, codes = ctx.saved_tensors
         gradient = _activation_gradient(gradients[0], codes, ctx.activation)
-        for_maps, for_weight, for_bias, _ = ctx.needs_input_grad
+        for_maps, for_weight, for_bias = ctx.needs_input_grad[:3]
         return (
             ops.decode(gradient, weight, None, "none") if for_maps else None,
-            ops.outer(gradient, maps, weight.dtype) if for_weight else None,
+            _weight_gradient(gradient, maps, weight, ctx.grad_mode) if for_weight else None,
             _sum_of_batch(gradient, ctx.bias_dtype) if for_bias else None,
+            None,
             None,
         )
 
 
 class _Decode(Function):
     @staticmethod
-    def forward(ctx: Any, codes: Tensor, weight: Tensor, bias: Tensor | None, activation: str) -> Tensor:
+    def forward(
+        ctx: Any, codes: Tensor, weight: Tensor, bias: Tensor | None, activation: str, grad_mode: str
+    ) -> Tensor:
         with _below_autograd():
             maps: Tensor = ops.decode(codes, weight, bias, activation)
         ctx.activation = activation
         ctx.bias_dtype = None if bias is None else bias.dtype
+        ctx.grad_mode = grad_mode
         ctx.save_for_backward(codes, weight, None if activation == "none" else maps)
         return maps
 
@@ -76,11 +99,12 @@ class _Decode(Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         codes, weight, maps = ctx.saved_tensors
         gradient = _activation_gradient(gradients[0], maps, ctx.activation)
-        for_codes, for_weight, for_bias, _ = ctx.needs_input_grad
+        for_codes, for_weight, for_bias = ctx.needs_input_grad[:3]
         return (
             ops.encode(gradient, weight, None, "none") if for_codes else None,
-            ops.outer(codes, gradient, weight.dtype) if for_weight else None,
+            _weight_gradient(codes, gradient, weight, ctx.grad_mode) if for_weight else None,
             _sum_of_batch(gradient, ctx.bias_dtype) if for_bias else None,
+            None,
             None,
         )
 
@@ -129,6 +153,7 @@ class _Reconstruct(Function):
         with_error: bool,
         with_residual: bool,
         with_codes_gradient: bool,
+        grad_mode: str,
         grad_enabled: bool,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         # needs_input_grad knows nothing of no_grad, and in here gradients are always off
@@ -148,6 +173,7 @@ class _Reconstruct(Function):
                 with_codes_gradient or for_codes,
             )
         ctx.activation = activation
+        ctx.grad_mode = grad_mode
         ctx.save_for_backward(codes, maps, weight, bias, error, error if share else residual, codes_gradient)
         ctx.mark_non_differentiable(error, residual, codes_gradient)
         # no zeros of the maps' size for the outputs without a gradient
@@ -159,31 +185,31 @@ class _Reconstruct(Function):
         codes, maps, weight, bias, error, residual, codes_gradient = ctx.saved_tensors
         needed = ctx.needs_input_grad[:4]
         if gradients[0] is None:
-            return (None,) * 9
+            return (None,) * 10
         if torch.is_grad_enabled():
             inputs = (codes, maps, weight, bias)
-            return *_differentiable_gradients(inputs, needed, ctx.activation, gradients[0]), *(None,) * 5
+            return *_differentiable_gradients(inputs, needed, ctx.activation, gradients[0]), *(None,) * 6
         for_codes, for_maps, for_weight, for_bias = needed
         # each sample's loss is a sum of squares; the scale stays in the loss's dtype, it is the same for many elements
         scale = (2 * gradients[0]).view(-1, 1, 1)
         return (
             (codes_gradient * scale).to(codes.dtype) if for_codes else None,
             (residual * -scale).to(residual.dtype) if for_maps else None,
-            ops.outer(codes * scale, error, weight.dtype) if for_weight else None,
+            _weight_gradient(codes * scale, error, weight, ctx.grad_mode) if for_weight else None,
             ops.outer(scale.expand(-1, codes.shape[1], 1), error, bias.dtype).squeeze(1) if for_bias else None,
-            *(None,) * 5,
+            *(None,) * 6,
         )
 
 
 # always through the Functions: where nothing needs a gradient they cost little, and a tangent of forward-mode
 # differentiation would be lost without them
-def _encode(maps: Tensor, weight: Tensor, bias: Tensor | None, activation: str) -> Tensor:
-    result: Tensor = _Encode.apply(maps, weight, bias, activation)
+def _encode(maps: Tensor, weight: Tensor, bias: Tensor | None, activation: str, grad_mode: str = "dense") -> Tensor:
+    result: Tensor = _Encode.apply(maps, weight, bias, activation, grad_mode)
     return result
 
 
-def _decode(codes: Tensor, weight: Tensor, bias: Tensor | None, activation: str) -> Tensor:
-    result: Tensor = _Decode.apply(codes, weight, bias, activation)
+def _decode(codes: Tensor, weight: Tensor, bias: Tensor | None, activation: str, grad_mode: str = "dense") -> Tensor:
+    result: Tensor = _Decode.apply(codes, weight, bias, activation, grad_mode)
     return result
 
 
@@ -192,8 +218,21 @@ def _outer(left: Tensor, right: Tensor, dtype: torch.dtype) -> Tensor:
     return result
 
 
-def _reconstruct(*arguments: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    result: tuple[Tensor, Tensor, Tensor, Tensor] = _Reconstruct.apply(*arguments, torch.is_grad_enabled())
+def _reconstruct(
+    codes: Tensor,
+    maps: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    activation: str,
+    with_error: bool,
+    with_residual: bool,
+    with_codes_gradient: bool,
+    grad_mode: str = "dense",
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    wanted = (with_error, with_residual, with_codes_gradient)
+    result: tuple[Tensor, Tensor, Tensor, Tensor] = _Reconstruct.apply(
+        codes, maps, weight, bias, activation, *wanted, grad_mode, torch.is_grad_enabled()
+    )
     return result
 
 

@@ -4,6 +4,12 @@ Letters: B batch, C maps, H x W the map size, S = H * W pixels, D code size. Low
 float32, bfloat16 or float16 and the weights float32 or of the same or lower precision; sums are in float32 and the
 result has the dtype of the maps (codes). Under autocast only the maps (codes) are cast; the weights are read as they
 are, since casting them would cost more than the operator.
+
+grad_mode: "dense" is the gradient as PyTorch knows it; with "factored" the backward leaves a
+`spf_kernels.FactoredGrad` in `weight.grad`, which holds the two factors of the gradient instead. A weight that is no
+leaf, computed from others, gets the dense gradient, and so does a backward with `create_graph=True`. The factors are
+the maps, codes and their gradients themselves: they stay in memory as long as the gradient does, and must not change in
+place until then. Under torch.compile they are copies.
 """
 
 import torch
@@ -17,6 +23,7 @@ from spf_kernels.backends.reference import ACTIVATIONS
 from spf_kernels.counters import count
 
 REDUCTIONS = ("mean", "sum", "none")
+GRAD_MODES = ("dense", "factored")
 _LOW = (torch.bfloat16, torch.float16)
 
 
@@ -30,6 +37,25 @@ def check_activation(activation: str | None) -> str:
     if name not in ACTIVATIONS:
         raise ValueError(f"activation must be None or one of {ACTIVATIONS}, got {activation!r}")
     return name
+
+
+def check_grad_mode(grad_mode: str) -> str:
+    """The mode.
+
+    Raises:
+        ValueError: An unknown mode.
+    """
+    if grad_mode not in GRAD_MODES:
+        raise ValueError(f"grad_mode must be one of {GRAD_MODES}, got {grad_mode!r}")
+    return grad_mode
+
+
+def _operator_grad_mode(grad_mode: str, weight: Tensor) -> str:
+    """What the operators are told: see `autograd`."""
+    # the gradient of a computed weight goes on through other formulas, which need all of it
+    if check_grad_mode(grad_mode) == "dense" or not weight.is_leaf:
+        return "dense"
+    return "sink" if torch.compiler.is_compiling() else "factored"
 
 
 def _check_known(name: str, value: Tensor) -> None:
@@ -133,7 +159,14 @@ def _autocast(name: str, value: Tensor) -> Tensor:
     return value if value.dtype == torch.float64 else value.to(torch.get_autocast_dtype(device))
 
 
-def spf_flatten(maps: Tensor, weight: Tensor, bias: Tensor | None = None, activation: str | None = None) -> Tensor:
+def spf_flatten(
+    maps: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    activation: str | None = None,
+    *,
+    grad_mode: str = "dense",
+) -> Tensor:
     """Encodes each feature map by its own encoder and concatenates the codes (SPF paper, section 2.1).
 
     Args:
@@ -142,24 +175,33 @@ def spf_flatten(maps: Tensor, weight: Tensor, bias: Tensor | None = None, activa
         weight: (C, D, S).
         bias: (C, D), of the weight's dtype, or None.
         activation: None, "relu", "tanh" or "sigmoid".
+        grad_mode: "dense" or "factored": how the weight's gradient is kept.
 
     Returns:
         (B, C*D), the codes of map 0 first; of the maps' dtype (of autocast's under autocast).
 
     Raises:
-        ValueError: Shapes that do not fit, different devices, an unknown activation.
+        ValueError: Shapes that do not fit, different devices, an unknown activation or grad_mode.
         TypeError: Dtypes that do not go together.
     """
     activation = check_activation(activation)
+    mode = _operator_grad_mode(grad_mode, weight)
     maps = prepare_maps(maps, weight)
     _check_bias(bias, (weight.shape[0], weight.shape[1]), weight)
     _check_dtypes("maps", maps, weight=weight)
     _check_devices("maps", maps, weight=weight, bias=bias)
-    codes: Tensor = ops.encode(maps, weight, bias, activation)
+    codes: Tensor = ops.encode(maps, weight, bias, activation, mode)
     return codes.flatten(1)
 
 
-def spf_reconstruct(codes: Tensor, weight: Tensor, bias: Tensor | None = None, activation: str | None = None) -> Tensor:
+def spf_reconstruct(
+    codes: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    activation: str | None = None,
+    *,
+    grad_mode: str = "dense",
+) -> Tensor:
     """Decodes the codes back to maps: act(codes weight + bias).
 
     Args:
@@ -167,21 +209,23 @@ def spf_reconstruct(codes: Tensor, weight: Tensor, bias: Tensor | None = None, a
         weight: (C, D, S).
         bias: (C, S), of the weight's dtype, or None.
         activation: None, "relu", "tanh" or "sigmoid".
+        grad_mode: "dense" or "factored": how the weight's gradient is kept.
 
     Returns:
         (B, C, S), of the codes' dtype (of autocast's under autocast).
 
     Raises:
-        ValueError: Shapes that do not fit, different devices, an unknown activation.
+        ValueError: Shapes that do not fit, different devices, an unknown activation or grad_mode.
         TypeError: Dtypes that do not go together.
     """
     activation = check_activation(activation)
+    mode = _operator_grad_mode(grad_mode, weight)
     _check_weight(weight)
     _check_bias(bias, (weight.shape[0], weight.shape[2]), weight)
     codes = _autocast("codes", _split_codes(codes, weight))
     _check_dtypes("codes", codes, weight=weight)
     _check_devices("codes", codes, weight=weight, bias=bias)
-    maps: Tensor = ops.decode(codes, weight, bias, activation)
+    maps: Tensor = ops.decode(codes, weight, bias, activation, mode)
     return maps
 
 
@@ -193,6 +237,8 @@ def spf_reconstruction_loss(
     activation: str | None = None,
     reduction: str = "mean",
     detach_target: bool = True,
+    *,
+    grad_mode: str = "dense",
 ) -> Tensor:
     """The squared error of decoding `codes` against `maps`, without ever writing the decoded maps.
 
@@ -205,15 +251,17 @@ def spf_reconstruction_loss(
         reduction: "mean" over all pixels (as `torch.nn.functional.mse_loss`), "sum", or "none": one mean a sample,
             so that the mean of "none" is "mean".
         detach_target: Whether the target is a constant; False lets the maps learn to be easy to encode.
+        grad_mode: "dense" or "factored": how the weight's gradient is kept.
 
     Returns:
         () or, for reduction "none", (B,); float32 (float64 for float64 codes).
 
     Raises:
-        ValueError: Shapes that do not fit, different devices, an unknown activation or reduction.
+        ValueError: Shapes that do not fit, different devices, an unknown activation, reduction or grad_mode.
         TypeError: Dtypes that do not go together.
     """
     activation = check_activation(activation)
+    mode = _operator_grad_mode(grad_mode, weight)
     if reduction not in REDUCTIONS:
         raise ValueError(f"reduction must be one of {REDUCTIONS}, got {reduction!r}")
     _check_weight(weight)
@@ -227,7 +275,7 @@ def spf_reconstruction_loss(
         raise TypeError(f"maps must have the dtype of codes ({codes.dtype}), got {maps.dtype}")
     _check_dtypes("codes", codes, weight=weight)
     _check_devices("codes", codes, maps=maps, weight=weight, bias=bias)
-    loss: Tensor = ops.reconstruct(codes, maps, weight, bias, activation, False, False, False)[0]
+    loss: Tensor = ops.reconstruct(codes, maps, weight, bias, activation, False, False, False, mode)[0]
     if reduction == "sum":
         return loss.sum()
     loss = loss / (weight.shape[0] * weight.shape[2])

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from spf_kernels import functional
 from spf_kernels.backends.native import advise_huge_pages
+from spf_kernels.linears import check_linears, load_linears, make_linears
+from spf_kernels.map_exchange import Exchange, MapShards
 
 Device = torch.device | str | None
 
@@ -32,24 +34,6 @@ def _check_map_size(map_size: int | Sequence[int]) -> tuple[int, int]:
     return _check_positive("map_size", sizes[0]), _check_positive("map_size", sizes[1])
 
 
-def _check_linears(name: str, linears: Sequence[nn.Linear]) -> nn.Linear:
-    """The first of `linears`, which must all be alike."""
-    if not linears:
-        raise ValueError(f"{name} must hold at least one nn.Linear, got none")
-    first = linears[0]
-    for index, linear in enumerate(linears):
-        if not isinstance(linear, nn.Linear):
-            raise TypeError(f"{name}[{index}] must be an nn.Linear, got {type(linear).__name__}")
-        alike = linear.weight.shape == first.weight.shape and (linear.bias is None) == (first.bias is None)
-        alike = alike and linear.weight.dtype == first.weight.dtype and linear.weight.device == first.weight.device
-        if not alike:
-            raise ValueError(
-                f"{name}[{index}] must be like {name}[0] ({first}, {first.weight.dtype}, "
-                f"{first.weight.device}), got {linear}, {linear.weight.dtype}, {linear.weight.device}"
-            )
-    return first
-
-
 def _square(pixels: int) -> tuple[int, int]:
     side = math.isqrt(pixels)
     if side * side != pixels:
@@ -57,42 +41,28 @@ def _square(pixels: int) -> tuple[int, int]:
     return side, side
 
 
-@torch.no_grad()
-def _load_linears(module: "SPFFlatten | SPFDecoder", linears: Sequence[nn.Linear], transpose: bool) -> None:
-    for index, linear in enumerate(linears):
-        module.weight[index].copy_(linear.weight.T if transpose else linear.weight)
-        if module.bias is not None:
-            module.bias[index].copy_(linear.bias)
-
-
-@torch.no_grad()
-def _make_linears(module: "SPFFlatten | SPFDecoder", transpose: bool) -> list[nn.Linear]:
-    linears = []
-    for index, weight in enumerate(module.weight):
-        weight = weight.T if transpose else weight
-        linear = nn.Linear(
-            weight.shape[1], weight.shape[0], module.bias is not None, device=weight.device, dtype=weight.dtype
-        )
-        linear.weight.copy_(weight)
-        if module.bias is not None:
-            linear.bias.copy_(module.bias[index])
-        linears.append(linear)
-    return linears
-
-
 class _PerMapLayer(nn.Module):
-    """C linear layers whose weights are one tensor (C, D, S)."""
+    """C linear layers whose weights are one tensor (C, D, S).
+
+    Attributes:
+        shards: None, or which of the maps this rank has: then `weight` and `bias` are those maps' only, see
+            `spf_kernels.distributed.shard_maps`.
+    """
 
     weight: nn.Parameter
     bias: nn.Parameter | None
 
-    def __init__(self, num_maps: int, map_size: int | Sequence[int], code_size: int, activation: str | None) -> None:
+    def __init__(
+        self, num_maps: int, map_size: int | Sequence[int], code_size: int, activation: str | None, grad_mode: str
+    ) -> None:
         super().__init__()
         self.num_maps = _check_positive("num_maps", num_maps)
         self.map_size = _check_map_size(map_size)
         self.code_size = _check_positive("code_size", code_size)
         functional.check_activation(activation)
         self.activation = activation
+        self.grad_mode = functional.check_grad_mode(grad_mode)
+        self.shards: MapShards | None = None
 
     def _create(self, fan_in: int, bias_size: int, bias: bool, device: Device, dtype: torch.dtype | None) -> None:
         pixels = self.map_size[0] * self.map_size[1]
@@ -115,11 +85,18 @@ class _PerMapLayer(nn.Module):
         if maps.dim() == 4 and tuple(maps.shape[2:]) != self.map_size:
             raise ValueError(f"maps must be {self.map_size} in height and width, got {tuple(maps.shape[2:])}")
 
+    def _to_linears(self, transpose: bool) -> list[nn.Linear]:
+        if self.shards is not None:
+            raise ValueError("a sharded module has its own maps only; see spf_kernels.distributed.gather_state_dict")
+        return make_linears(self.weight, self.bias, transpose)
+
     def extra_repr(self) -> str:
-        """The constructor's arguments."""
+        """The constructor's arguments; grad_mode where it is not "dense"; this rank's maps where it has a share."""
         return (
             f"num_maps={self.num_maps}, map_size={self.map_size}, code_size={self.code_size}, "
             f"activation={self.activation!r}, bias={self.bias is not None}"
+            + ("" if self.grad_mode == "dense" else f", grad_mode={self.grad_mode!r}")
+            + ("" if self.shards is None else f", here maps {self.shards.start} to {self.shards.stop - 1}")
         )
 
 
@@ -137,13 +114,15 @@ class SPFFlatten(_PerMapLayer):
         bias: Whether the encoders have a bias.
         device: Of the parameters.
         dtype: Of the parameters; bfloat16 weights also take float32 maps.
+        grad_mode: "dense", or "factored": the backward leaves the weight's gradient as its factors, a
+            `spf_kernels.FactoredGrad`, and never writes the dense one (see `spf_kernels.functional`).
 
     Attributes:
         weight: (C, D, H*W).
         bias: (C, D) or None.
 
     Raises:
-        ValueError: A size below 1, an unknown activation.
+        ValueError: A size below 1, an unknown activation or grad_mode.
     """
 
     def __init__(
@@ -155,8 +134,10 @@ class SPFFlatten(_PerMapLayer):
         bias: bool = True,
         device: Device = None,
         dtype: torch.dtype | None = None,
+        *,
+        grad_mode: str = "dense",
     ) -> None:
-        super().__init__(num_maps, map_size, code_size, activation)
+        super().__init__(num_maps, map_size, code_size, activation, grad_mode)
         self._create(self.map_size[0] * self.map_size[1], code_size, bias, device, dtype)
 
     def forward(self, maps: Tensor) -> Tensor:
@@ -173,7 +154,19 @@ class SPFFlatten(_PerMapLayer):
             TypeError: Maps of a dtype that does not go with the weight's.
         """
         self.check_map_size(maps)
-        return functional.spf_flatten(maps, self.weight, self.bias, self.activation)
+        if self.shards is None:
+            return self.encode(maps)
+        exchange, maps = self.shards.send_maps(maps, self.weight)
+        return self.return_codes(exchange, self.encode(maps))
+
+    def encode(self, maps: Tensor) -> Tensor:
+        """The codes (B, maps here * D) of maps (B, maps here, H, W)."""
+        return functional.spf_flatten(maps, self.weight, self.bias, self.activation, grad_mode=self.grad_mode)
+
+    def return_codes(self, exchange: Exchange, codes: Tensor) -> Tensor:
+        """The codes (B, C*D) of this rank's samples, from those (samples of all ranks, maps here * D) of its maps."""
+        returned: Tensor = exchange.return_maps("codes", codes.unflatten(1, (-1, self.code_size)))
+        return returned.flatten(1)
 
     @classmethod
     def from_linears(
@@ -181,6 +174,8 @@ class SPFFlatten(_PerMapLayer):
         linears: Sequence[nn.Linear],
         activation: str | None = None,
         map_size: int | Sequence[int] | None = None,
+        *,
+        grad_mode: str = "dense",
     ) -> "SPFFlatten":
         """Takes over the weights of a loop over `nn.Linear(pixels, code_size)`, one a map.
 
@@ -188,33 +183,28 @@ class SPFFlatten(_PerMapLayer):
             linears: One layer a map, all alike.
             activation: What the loop applies after each layer.
             map_size: (height, width); may be left out for square maps.
+            grad_mode: "dense" or "factored".
 
         Returns:
             A module that gives `torch.cat([act(l(m)) for l, m in zip(linears, maps.flatten(2).unbind(1))], 1)`.
 
         Raises:
-            ValueError: No layers, layers that differ, or pixels that do not make `map_size`.
+            ValueError: No layers, layers that differ, pixels that do not make `map_size`, an unknown activation or
+                grad_mode.
             TypeError: Something that is not an nn.Linear.
         """
-        first = _check_linears("linears", linears)
+        first = check_linears("linears", linears)
         size = _square(first.in_features) if map_size is None else _check_map_size(map_size)
         if size[0] * size[1] != first.in_features:
             raise ValueError(f"map_size must have {first.in_features} pixels, got {size}")
-        module = cls(
-            len(linears),
-            size,
-            first.out_features,
-            activation,
-            first.bias is not None,
-            first.weight.device,
-            first.weight.dtype,
-        )
-        _load_linears(module, linears, transpose=False)
+        like = (first.bias is not None, first.weight.device, first.weight.dtype)
+        module = cls(len(linears), size, first.out_features, activation, *like, grad_mode=grad_mode)
+        load_linears(module.weight, module.bias, linears, transpose=False)
         return module
 
     def to_linears(self) -> list[nn.Linear]:
         """The way back: one `nn.Linear(pixels, code_size)` a map, with copies of the weights."""
-        return _make_linears(self, transpose=False)
+        return self._to_linears(transpose=False)
 
 
 class SPFDecoder(_PerMapLayer):
@@ -234,14 +224,23 @@ class SPFDecoder(_PerMapLayer):
         bias: bool = True,
         device: Device = None,
         dtype: torch.dtype | None = None,
+        *,
+        grad_mode: str = "dense",
     ) -> None:
-        super().__init__(num_maps, map_size, code_size, activation)
+        super().__init__(num_maps, map_size, code_size, activation, grad_mode)
         self._create(code_size, self.map_size[0] * self.map_size[1], bias, device, dtype)
 
     def forward(self, codes: Tensor) -> Tensor:
         """Decodes (B, C*D) codes to (B, C, H, W) maps."""
-        maps = functional.spf_reconstruct(codes, self.weight, self.bias, self.activation)
+        if self.shards is None:
+            maps = self._decode(codes)
+        else:
+            exchange, codes = self.shards.send_codes(codes, self.weight)
+            maps = exchange.return_maps("maps", self._decode(codes))
         return maps.view(maps.shape[0], self.num_maps, *self.map_size)
+
+    def _decode(self, codes: Tensor) -> Tensor:
+        return functional.spf_reconstruct(codes, self.weight, self.bias, self.activation, grad_mode=self.grad_mode)
 
 
 class AutoencoderOutput(NamedTuple):
@@ -271,9 +270,10 @@ class SPFAutoencoder(nn.Module):
             keeps the loss from pulling the maps towards what is easy to encode.
         device: Of the parameters.
         dtype: Of the parameters.
+        grad_mode: "dense" or "factored", of both weights, see `SPFFlatten`.
 
     Raises:
-        ValueError: A size below 1, an unknown activation or reduction.
+        ValueError: A size below 1, an unknown activation, reduction or grad_mode.
     """
 
     def __init__(
@@ -288,12 +288,15 @@ class SPFAutoencoder(nn.Module):
         detach_target: bool = True,
         device: Device = None,
         dtype: torch.dtype | None = None,
+        *,
+        grad_mode: str = "dense",
     ) -> None:
         super().__init__()
         if reduction not in functional.REDUCTIONS:
             raise ValueError(f"reduction must be one of {functional.REDUCTIONS}, got {reduction!r}")
-        self.encoder = SPFFlatten(num_maps, map_size, code_size, activation, bias, device, dtype)
-        self.decoder = SPFDecoder(num_maps, map_size, code_size, decoder_activation, bias, device, dtype)
+        sizes = (num_maps, map_size, code_size)
+        self.encoder = SPFFlatten(*sizes, activation, bias, device, dtype, grad_mode=grad_mode)
+        self.decoder = SPFDecoder(*sizes, decoder_activation, bias, device, dtype, grad_mode=grad_mode)
         self.reduction = reduction
         self.detach_target = detach_target
 
@@ -311,18 +314,32 @@ class SPFAutoencoder(nn.Module):
             TypeError: Maps of a dtype that does not go with the weights'.
         """
         self.encoder.check_map_size(maps)
+        if self.encoder.shards is not None:
+            return self._forward_of_shards(maps, self.encoder.shards)
         maps = functional.prepare_maps(maps, self.encoder.weight)
         codes = self.encoder(maps)
-        loss = functional.spf_reconstruction_loss(
+        return AutoencoderOutput(codes, self._loss(codes, maps, self.reduction))
+
+    def _forward_of_shards(self, maps: Tensor, shards: MapShards) -> AutoencoderOutput:
+        exchange, maps = shards.send_maps(maps, self.encoder.weight)
+        codes = self.encoder.encode(maps)
+        losses = exchange.return_losses(self._loss(codes, maps, "none"))
+        codes = self.encoder.return_codes(exchange, codes)
+        if self.reduction == "sum":
+            return AutoencoderOutput(codes, losses.sum() * (shards.num_maps * self.decoder.weight.shape[2]))
+        return AutoencoderOutput(codes, losses.mean() if self.reduction == "mean" else losses)
+
+    def _loss(self, codes: Tensor, maps: Tensor, reduction: str) -> Tensor:
+        return functional.spf_reconstruction_loss(
             codes,
             maps,
             self.decoder.weight,
             self.decoder.bias,
             self.decoder.activation,
-            self.reduction,
+            reduction,
             self.detach_target,
+            grad_mode=self.decoder.grad_mode,
         )
-        return AutoencoderOutput(codes, loss)
 
     def reconstruct(self, maps: Tensor) -> Tensor:
         """The decoded maps (B, C, H, W), for pictures."""
@@ -339,6 +356,8 @@ class SPFAutoencoder(nn.Module):
         map_size: int | Sequence[int] | None = None,
         reduction: str = "mean",
         detach_target: bool = True,
+        *,
+        grad_mode: str = "dense",
     ) -> "SPFAutoencoder":
         """Takes over the weights of a loop over encoders and decoders, one pair a map.
 
@@ -350,27 +369,29 @@ class SPFAutoencoder(nn.Module):
             map_size: (height, width); may be left out for square maps.
             reduction: Of the loss.
             detach_target: Whether the loss takes the maps as a constant.
+            grad_mode: "dense" or "factored".
 
         Raises:
             ValueError: No layers, layers that differ, or encoders and decoders that do not fit each other.
             TypeError: Something that is not an nn.Linear.
         """
-        encoder = SPFFlatten.from_linears(encoders, activation, map_size)
-        first = _check_linears("decoders", decoders)
+        encoder = SPFFlatten.from_linears(encoders, activation, map_size, grad_mode=grad_mode)
+        first = check_linears("decoders", decoders)
         shape = (len(decoders), first.in_features, first.out_features)
         if shape != tuple(encoder.weight.shape):
             raise ValueError(
                 f"decoders must undo the encoders' (maps, code size, pixels) {tuple(encoder.weight.shape)}, got {shape}"
             )
         sizes = (encoder.num_maps, encoder.map_size, encoder.code_size)
-        module = cls(*sizes, activation, decoder_activation, True, reduction, detach_target, "meta")
-        module.encoder = encoder
-        module.decoder = SPFDecoder(
-            *sizes, decoder_activation, first.bias is not None, first.weight.device, first.weight.dtype
+        module = cls(
+            *sizes, activation, decoder_activation, True, reduction, detach_target, "meta", grad_mode=grad_mode
         )
-        _load_linears(module.decoder, decoders, transpose=True)
+        module.encoder = encoder
+        like = (first.bias is not None, first.weight.device, first.weight.dtype)
+        module.decoder = SPFDecoder(*sizes, decoder_activation, *like, grad_mode=grad_mode)
+        load_linears(module.decoder.weight, module.decoder.bias, decoders, transpose=True)
         return module
 
     def to_linears(self) -> tuple[list[nn.Linear], list[nn.Linear]]:
         """The way back: encoders and decoders, one pair a map, with copies of the weights."""
-        return _make_linears(self.encoder, transpose=False), _make_linears(self.decoder, transpose=True)
+        return self.encoder.to_linears(), self.decoder._to_linears(transpose=True)

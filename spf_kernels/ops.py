@@ -10,19 +10,35 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._higher_order_ops.effects import _EffectType as EffectType
+from torch._higher_order_ops.effects import _register_effectful_op
 
 from spf_kernels.selection import select
 
 library = torch.library.Library("spf_kernels", "DEF")
 
-library.define("encode(Tensor maps, Tensor weight, Tensor? bias, str activation) -> Tensor")
-library.define("decode(Tensor codes, Tensor weight, Tensor? bias, str activation) -> Tensor")
+# grad_mode: what the backward does about the weight, see `autograd`
+library.define("encode(Tensor maps, Tensor weight, Tensor? bias, str activation, str grad_mode='dense') -> Tensor")
+library.define("decode(Tensor codes, Tensor weight, Tensor? bias, str activation, str grad_mode='dense') -> Tensor")
 library.define("outer(Tensor left, Tensor right, ScalarType dtype) -> Tensor")
 library.define(
     "reconstruct(Tensor codes, Tensor maps, Tensor weight, Tensor? bias, str activation, bool with_error, "
-    "bool with_residual, bool with_codes_gradient) -> (Tensor loss, Tensor error, Tensor residual, "
-    "Tensor codes_gradient)"
+    "bool with_residual, bool with_codes_gradient, str grad_mode='dense') -> (Tensor loss, Tensor error, "
+    "Tensor residual, Tensor codes_gradient)"
 )
+_NADAM_STEP = (
+    "float beta1, float beta2, float epsilon, float weight_decay, float weight_factor, float gradient_step, "
+    "float momentum_step, float bias_correction2, bool maximize, int noise_key"
+)
+library.define(
+    "nadam_factored_(Tensor(a!) weight, Tensor(b!) momentum, Tensor(c!) variance, Tensor left, Tensor right, "
+    f"{_NADAM_STEP}) -> ()"
+)
+library.define(
+    f"nadam_dense_(Tensor(a!) weight, Tensor(b!) momentum, Tensor(c!) variance, Tensor gradient, {_NADAM_STEP}) -> ()"
+)
+# what stands for a factored gradient in a compiled graph; implemented in `sink`
+library.define("sink(Tensor left, Tensor right, Tensor weight) -> Tensor", tags=[torch.Tag.cudagraph_unsafe])
 
 
 def _no_autocast(device: torch.device) -> AbstractContextManager[Any]:
@@ -53,11 +69,39 @@ def _check_pair(left: Tensor, right: Tensor) -> None:
         raise ValueError(f"operands do not fit: {_describe(left)} and {_describe(right)}")
 
 
+# the checks are the fakes too; `step` is all that follows in the schema
+def _check_nadam_factored(
+    weight: Tensor, momentum: Tensor, variance: Tensor, left: Tensor, right: Tensor, *step: float
+) -> None:
+    _check_pair(left, right)
+    _check_nadam(weight, momentum, variance, (*left.shape[1:], right.shape[2]), left.device)
+
+
+def _check_nadam_dense(weight: Tensor, momentum: Tensor, variance: Tensor, gradient: Tensor, *step: float) -> None:
+    _check_nadam(weight, momentum, variance, tuple(gradient.shape), gradient.device)
+
+
+def _check_nadam(
+    weight: Tensor, momentum: Tensor, variance: Tensor, shape: tuple[int, ...], device: torch.device
+) -> None:
+    """`shape` and `device` are the gradient's."""
+    fits = (
+        weight.shape == momentum.shape == variance.shape == shape
+        and momentum.dtype == variance.dtype
+        and weight.device == momentum.device == variance.device == device
+    )
+    if not fits:
+        raise ValueError(
+            f"operands do not fit: weight {_describe(weight)}, momentum {_describe(momentum)}, variance "
+            f"{_describe(variance)}, gradient {shape} {device}"
+        )
+
+
 def _describe(tensor: Tensor | None) -> str:
     return "none" if tensor is None else f"{tuple(tensor.shape)} {tensor.dtype} {tensor.device}"
 
 
-def _encode(maps: Tensor, weight: Tensor, bias: Tensor | None, activation: str) -> Tensor:
+def _encode(maps: Tensor, weight: Tensor, bias: Tensor | None, activation: str, grad_mode: str = "dense") -> Tensor:
     _check_layer(maps, 2, weight, bias)
     with _no_autocast(maps.device):
         backend = select(maps.device, maps.dtype, weight.dtype)
@@ -65,7 +109,7 @@ def _encode(maps: Tensor, weight: Tensor, bias: Tensor | None, activation: str) 
     return result
 
 
-def _decode(codes: Tensor, weight: Tensor, bias: Tensor | None, activation: str) -> Tensor:
+def _decode(codes: Tensor, weight: Tensor, bias: Tensor | None, activation: str, grad_mode: str = "dense") -> Tensor:
     _check_layer(codes, 1, weight, bias)
     with _no_autocast(codes.device):
         backend = select(codes.device, codes.dtype, weight.dtype)
@@ -89,6 +133,7 @@ def _reconstruct(
     with_error: bool,
     with_residual: bool,
     with_codes_gradient: bool,
+    grad_mode: str = "dense",
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     _check_layer(codes, 1, weight, bias)
     _check_layer(maps, 2, weight, None)
@@ -101,11 +146,38 @@ def _reconstruct(
     return result
 
 
-def _encode_fake(maps: Tensor, weight: Tensor, bias: Tensor | None, activation: str) -> Tensor:
+def _nadam_factored_(
+    weight: Tensor, momentum: Tensor, variance: Tensor, left: Tensor, right: Tensor, *step: float
+) -> None:
+    _check_nadam_factored(weight, momentum, variance, left, right)
+    with _no_autocast(weight.device):
+        backend = select(weight.device, weight.dtype, momentum.dtype, left.dtype, right.dtype)
+        backend.nadam_factored_(weight, momentum, variance, left, right, *step)
+    _count_change(weight, momentum, variance)
+
+
+def _nadam_dense_(weight: Tensor, momentum: Tensor, variance: Tensor, gradient: Tensor, *step: float) -> None:
+    _check_nadam_dense(weight, momentum, variance, gradient)
+    with _no_autocast(weight.device):
+        backend = select(weight.device, weight.dtype, momentum.dtype, gradient.dtype)
+        backend.nadam_dense_(weight, momentum, variance, gradient, *step)
+    _count_change(weight, momentum, variance)
+
+
+def _count_change(*tensors: Tensor) -> None:
+    """Tells autograd, which may have saved the weight: a kernel that writes to addresses does not."""
+    torch.autograd.graph.increment_version(tensors)
+
+
+def _encode_fake(
+    maps: Tensor, weight: Tensor, bias: Tensor | None, activation: str, grad_mode: str = "dense"
+) -> Tensor:
     return maps.new_empty(maps.shape[0], maps.shape[1], weight.shape[1])
 
 
-def _decode_fake(codes: Tensor, weight: Tensor, bias: Tensor | None, activation: str) -> Tensor:
+def _decode_fake(
+    codes: Tensor, weight: Tensor, bias: Tensor | None, activation: str, grad_mode: str = "dense"
+) -> Tensor:
     return codes.new_empty(codes.shape[0], codes.shape[1], weight.shape[2])
 
 
@@ -122,6 +194,7 @@ def _reconstruct_fake(
     with_error: bool,
     with_residual: bool,
     with_codes_gradient: bool,
+    grad_mode: str = "dense",
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     loss_dtype = torch.float64 if codes.dtype == torch.float64 else torch.float32
     return (
@@ -132,17 +205,30 @@ def _reconstruct_fake(
     )
 
 
+def sink_placeholder(left: Tensor, right: Tensor, weight: Tensor) -> Tensor:
+    """A zero of the weight's shape, which takes no memory."""
+    return weight.new_zeros(()).expand(weight.shape)
+
+
 _IMPLEMENTATIONS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
     "encode": (_encode, _encode_fake),
     "decode": (_decode, _decode_fake),
     "outer": (_outer, _outer_fake),
     "reconstruct": (_reconstruct, _reconstruct_fake),
+    "nadam_factored_": (_nadam_factored_, _check_nadam_factored),
+    "nadam_dense_": (_nadam_dense_, _check_nadam_dense),
 }
 for _name, (_implementation, _fake) in _IMPLEMENTATIONS.items():
     library.impl(_name, _implementation, "CompositeExplicitAutograd")
     torch.library.register_fake(f"spf_kernels::{_name}", _fake, lib=library)
+torch.library.register_fake("spf_kernels::sink", sink_placeholder, lib=library)
 
 encode = torch.ops.spf_kernels.encode.default
 decode = torch.ops.spf_kernels.decode.default
 outer = torch.ops.spf_kernels.outer.default
 reconstruct = torch.ops.spf_kernels.reconstruct.default
+nadam_factored_ = torch.ops.spf_kernels.nadam_factored_.default
+nadam_dense_ = torch.ops.spf_kernels.nadam_dense_.default
+sink = torch.ops.spf_kernels.sink.default
+# two calls are not one, even with the same arguments
+_register_effectful_op(sink, EffectType.ORDERED)

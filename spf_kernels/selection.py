@@ -1,7 +1,9 @@
 """Which backend runs: by device and dtype, or as `use_backend` or SPF_BACKEND says."""
 
+import importlib
 import os
 import warnings
+from functools import cache
 from types import ModuleType, TracebackType
 
 import torch
@@ -9,10 +11,42 @@ import torch
 from spf_kernels.backends import native, reference
 
 AUTOMATIC = "auto"
-BACKENDS: dict[str, ModuleType] = {"native": native, "reference": reference}
+BACKENDS = ("native", "triton", "reference")
 
 _requested: str | None = None
 _warned = False
+
+
+class TritonUnavailableError(RuntimeError):
+    """Triton could not be imported; the message says why."""
+
+
+@cache
+def _import_triton() -> ModuleType | TritonUnavailableError:
+    try:
+        return importlib.import_module("spf_kernels.backends.triton")
+    except ImportError as error:
+        return TritonUnavailableError(f"the Triton kernels are not available ({error}); `pip install triton` on Linux")
+
+
+def triton_unavailable() -> str | None:
+    """Why the Triton kernels cannot be used at all; None where they can. Imports Triton."""
+    module = _import_triton()
+    return str(module) if isinstance(module, TritonUnavailableError) else None
+
+
+def backend_named(name: str) -> ModuleType:
+    """The backend of this name, imported.
+
+    Raises:
+        spf_kernels.TritonUnavailableError: "triton", and it cannot be imported.
+    """
+    if name != "triton":
+        return native if name == "native" else reference
+    module = _import_triton()
+    if isinstance(module, TritonUnavailableError):
+        raise module
+    return module
 
 
 def _check_name(name: str) -> str:
@@ -32,18 +66,21 @@ class use_backend:  # noqa: N801 (reads as a function, like torch.no_grad)
     """Chooses the backend of the whole process, from now on or for a `with` block.
 
     Args:
-        name: "native" (CPU kernels), "reference" (eager PyTorch), or "auto" (by device and dtype). A named backend
-            never falls back to another: what it cannot run raises.
+        name: "native" (CPU kernels), "triton" (GPU kernels), "reference" (eager PyTorch), or "auto" (by device and
+            dtype). A named backend never falls back to another: what it cannot run raises.
 
     Raises:
         ValueError: An unknown name.
         spf_kernels.NativeUnavailableError: "native", and the extension is missing.
+        spf_kernels.TritonUnavailableError: "triton", and Triton cannot be imported.
     """
 
     def __init__(self, name: str) -> None:
         global _requested
         if _check_name(name) == "native":
             native.extension()
+        elif name == "triton":
+            backend_named(name)
         self._previous = _requested
         _requested = name
 
@@ -72,11 +109,13 @@ def select(device: torch.device, *dtypes: torch.dtype) -> ModuleType:
     """
     name = requested_backend()
     if name != AUTOMATIC:
-        backend = BACKENDS[name]
+        backend = backend_named(name)
         why = backend.unsupported(device, *dtypes)
         if why:
             raise TypeError(f"backend {name!r} was asked for by name, but its {why}")
         return backend
+    if device.type in ("cuda", "xpu"):
+        return _select_gpu(device, dtypes)
     if native.unsupported(device, *dtypes):
         return reference
     why = native.unavailable()
@@ -84,3 +123,14 @@ def select(device: torch.device, *dtypes: torch.dtype) -> ModuleType:
         _warn_once(why)
         return reference
     return native
+
+
+def _select_gpu(device: torch.device, dtypes: tuple[torch.dtype, ...]) -> ModuleType:
+    # float64 has no kernels anywhere: no news
+    if torch.float64 in dtypes:
+        return reference
+    why = triton_unavailable() or backend_named("triton").unsupported(device, *dtypes)
+    if why:
+        _warn_once(why)
+        return reference
+    return backend_named("triton")

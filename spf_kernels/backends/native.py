@@ -214,3 +214,52 @@ def reconstruct(
     )
     del kept
     return loss, error, residual, gradient
+
+
+class _InPlace:
+    """Weight, momentum and variance as the kernels change them: themselves, or contiguous copies that go back."""
+
+    def __init__(self, *tensors: Tensor) -> None:
+        self._tensors = tensors
+        self._arrays = tuple(tensor.contiguous() for tensor in tensors)
+        if self._arrays[0] is not tensors[0]:
+            count("weight copied: not contiguous")
+        dtypes = (_DTYPES[tensors[0].dtype], _DTYPES[tensors[1].dtype])
+        self.spec = (*(array.data_ptr() for array in self._arrays), *dtypes)
+
+    def write_back(self) -> None:
+        for tensor, array in zip(self._tensors, self._arrays, strict=True):
+            if array is not tensor:
+                tensor.copy_(array)
+
+
+def nadam_factored_(
+    weight: Tensor, momentum: Tensor, variance: Tensor, left: Tensor, right: Tensor, *step: float
+) -> None:
+    """See `reference.nadam_factored_`."""
+    native = extension()
+    (B, C, D), S = left.shape, right.shape[2]
+    right, right_spec = _maps(right)
+    state = _InPlace(weight, momentum, variance)
+    *numbers, maximize, noise_key = step
+    native.nadam_factored((B, C, D, S), state.spec, _codes(left), right_spec, numbers, maximize, noise_key, _threads())
+    state.write_back()
+
+
+def nadam_dense_(weight: Tensor, momentum: Tensor, variance: Tensor, gradient: Tensor, *step: float) -> None:
+    """See `reference.nadam_dense_`."""
+    native = extension()
+    gradient = gradient.contiguous()
+    state = _InPlace(weight, momentum, variance)
+    *numbers, maximize, noise_key = step
+    native.nadam_dense(
+        weight.numel(),
+        state.spec,
+        gradient.data_ptr(),
+        _DTYPES[gradient.dtype],
+        numbers,
+        maximize,
+        noise_key,
+        _threads(),
+    )
+    state.write_back()

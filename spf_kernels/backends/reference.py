@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 NAME = "reference"
+_MASK = (1 << 32) - 1
 ACTIVATIONS = ("none", "relu", "tanh", "sigmoid")
 
 
@@ -135,3 +136,138 @@ def reconstruct(
         if with_codes_gradient
         else codes.new_empty(0, dtype=dtype),
     )
+
+
+def noise_bits(count: int, key: int, device: torch.device) -> Tensor:
+    """32 random bits an element, the same in every backend: Wellons' hash "lowbias32" of index and key.
+
+    Args:
+        count: Of elements; only the lower 32 bits of their indices count.
+        key: Below 2^32.
+        device: Of the result.
+
+    Returns:
+        (count,), int64, each below 2^32.
+    """
+    x = (torch.arange(count, device=device) & _MASK) ^ key
+    x = ((x ^ (x >> 16)) * 0x7FEB352D) & _MASK
+    # the factor less 2^32: the product then fits in 64 bits
+    x = ((x ^ (x >> 15)) * (0x846CA68B - (1 << 32))) & _MASK
+    return x ^ (x >> 16)
+
+
+def _round_randomly(value: Tensor, noise: Tensor) -> Tensor:
+    """float32 to bfloat16, away from zero with the probability of the part cut off: unbiased. NaN and infinity stay."""
+    bits = value.view(torch.int32).to(torch.int64) & _MASK
+    upper = torch.where(value.isnan(), bits, bits + noise) >> 16
+    return upper.to(torch.uint16).view(torch.bfloat16)
+
+
+def nadam_factored_(
+    weight: Tensor,
+    momentum: Tensor,
+    variance: Tensor,
+    left: Tensor,
+    right: Tensor,
+    beta1: float,
+    beta2: float,
+    epsilon: float,
+    weight_decay: float,
+    weight_factor: float,
+    gradient_step: float,
+    momentum_step: float,
+    bias_correction2: float,
+    maximize: bool,
+    noise_key: int,
+) -> None:
+    """`nadam_dense_` with the gradient outer(left, right).
+
+    Args:
+        weight: (C, D, S).
+        momentum: See `nadam_dense_`, as all that is not listed here.
+        variance: See there.
+        left: (B, C, D), any strides.
+        right: (B, C, S), any strides.
+        beta1: See there.
+        beta2: See there.
+        epsilon: See there.
+        weight_decay: See there.
+        weight_factor: See there.
+        gradient_step: See there.
+        momentum_step: See there.
+        bias_correction2: See there.
+        maximize: See there.
+        noise_key: See there.
+    """
+    gradient = outer(left, right, _working_dtype(weight, left, right))
+    nadam_dense_(
+        weight,
+        momentum,
+        variance,
+        gradient,
+        beta1,
+        beta2,
+        epsilon,
+        weight_decay,
+        weight_factor,
+        gradient_step,
+        momentum_step,
+        bias_correction2,
+        maximize,
+        noise_key,
+    )
+
+
+def nadam_dense_(
+    weight: Tensor,
+    momentum: Tensor,
+    variance: Tensor,
+    gradient: Tensor,
+    beta1: float,
+    beta2: float,
+    epsilon: float,
+    weight_decay: float,
+    weight_factor: float,
+    gradient_step: float,
+    momentum_step: float,
+    bias_correction2: float,
+    maximize: bool,
+    noise_key: int,
+) -> None:
+    """One step of NAdam (Dozat 2016), in place, as torch.optim.NAdam computes it.
+
+    Args:
+        weight: Any shape.
+        momentum: The average of gradients, of the weight's shape.
+        variance: The average of squared gradients, of the weight's shape and the momentum's dtype. Both are rounded to
+            nearest, but bfloat16 stochastically: up with the probability of the part cut off.
+        gradient: Of the weight's shape.
+        beta1: What the momentum keeps of itself.
+        beta2: What the variance keeps of itself.
+        epsilon: Added to the root of the variance.
+        weight_decay: Times the weight, added to the gradient.
+        weight_factor: Times the weight, before its step: decoupled weight decay.
+        gradient_step: The gradient's share of the step, lr (1 - mu) / (1 - product of mu).
+        momentum_step: The momentum's share, lr mu' / (1 - product of mu times mu'), mu' that of the next step.
+        bias_correction2: 1 - beta2^step.
+        maximize: Whether to step along the gradient instead of against it.
+        noise_key: Of the random bits of stochastic rounding, below 2^32; the upper 16 of `noise_bits` round the
+            momentum, the lower 16 the variance.
+    """
+    dtype = _working_dtype(weight, gradient)
+    w, g = weight.to(dtype), gradient.to(dtype)
+    if maximize:
+        g = -g
+    if weight_decay != 0:
+        g = g + weight_decay * w
+    m, v = momentum.to(dtype).lerp(g, 1 - beta1), variance.to(dtype)
+    # an overflown variance stays infinite: infinity minus infinity would be NaN
+    v = torch.where(v == torch.inf, v, v.lerp(g * g, 1 - beta2))
+    update = (gradient_step * g + momentum_step * m) / ((v / bias_correction2).sqrt() + epsilon)
+    weight.copy_(w * weight_factor - update)
+    if momentum.dtype == torch.bfloat16:
+        noise = noise_bits(weight.numel(), noise_key, weight.device).view(weight.shape)
+        m = _round_randomly(m.to(torch.float32), noise >> 16)
+        v = _round_randomly(v.to(torch.float32), noise & 0xFFFF)
+    momentum.copy_(m)
+    variance.copy_(v)

@@ -152,6 +152,7 @@ SIZES = [
 ]
 DTYPES = [(F32, F32), (BF16, BF16), (F32, BF16), (BF16, F32)]
 problems = pytest.mark.parametrize("sizes", SIZES, ids=str)
+forms = pytest.mark.parametrize("form", ["factored", "dense"])
 dtypes = pytest.mark.parametrize(("dtype", "weight_dtype"), DTYPES, ids=lambda dtype: ("f32", "bf16")[dtype])
 
 
@@ -201,6 +202,21 @@ def reconstruct(inputs, activation, asked=(True, True, True), threads=1):
         threads,
     )
     return loss, *outputs
+
+
+def nadam(inputs, form, codes=None, maps=None, threads=1):
+    """Weight, momentum and variance after a step from zero averages; these have the factors' dtype."""
+    state = inputs.weight.copy(), *(cast(np.zeros(inputs.sizes[1:]), inputs.dtype) for _ in range(2))
+    spec = (*map(address, state), inputs.weight_dtype, inputs.dtype)
+    left = codes_spec(inputs.codes if codes is None else codes, inputs.dtype)
+    right = maps_spec(inputs.maps if maps is None else maps, inputs.dtype)
+    step = (0.5, 0.75, 1.0, 0.0, 1.0, 0.25, 0.5, 1.0), False, 12345, threads
+    if form == "factored":
+        native.nadam_factored(inputs.sizes, spec, left, right, *step)
+    else:
+        gradient = outer(inputs, inputs.weight_dtype, codes, maps)
+        native.nadam_dense(gradient.size, spec, address(gradient), inputs.weight_dtype, *step)
+    return state
 
 
 def assert_encodes(inputs, activation, out):
@@ -260,6 +276,22 @@ def test_reconstruct(sizes, dtype, weight_dtype, activation):
     assert close(codes_gradient, expected_codes, np.einsum("bcs,cds->bcd", error_magnitude, w), F32)
 
 
+@problems
+@dtypes
+@forms
+def test_nadam(sizes, dtype, weight_dtype, form):
+    inputs = Inputs(sizes, dtype, weight_dtype)
+    weight, momentum, variance = nadam(inputs, form)
+    gradient = np.einsum("bcd,bcs->cds", to_float64(inputs.codes), to_float64(inputs.maps))
+    if form == "dense":
+        gradient = to_float64(cast(gradient, weight_dtype))
+    before = to_float64(inputs.weight)
+    assert close(weight, before - gradient / (np.abs(gradient) + 2), np.abs(before) + 1, weight_dtype)
+    # rounded up or down, not to nearest
+    for average, expected in ((momentum, 0.5 * gradient), (variance, 0.25 * gradient**2)):
+        assert (np.abs(to_float64(average) - expected) <= 2 * EPS[dtype] * np.abs(expected)).all()
+
+
 @dtypes
 @pytest.mark.parametrize(
     "asked", [(False, False, False), (True, False, False), (False, True, False), (False, False, True)]
@@ -294,6 +326,8 @@ def test_strided_inputs_end_with_their_buffers(dtype, weight_dtype):
     for layout in (codes, transposed):
         assert np.array_equal(decode(inputs, "tanh", layout), decode(inputs, "tanh"))
         assert np.array_equal(outer(inputs, dtype, layout, maps), outer(inputs, dtype))
+        for actual, expected in zip(nadam(inputs, "factored", layout, maps), nadam(inputs, "factored"), strict=True):
+            assert np.array_equal(actual, expected)
 
 
 @pytest.mark.parametrize("sizes", [(0, 3, 5, 7), (3, 0, 5, 7)], ids=str)
@@ -302,6 +336,7 @@ def test_nothing_to_do(sizes):
     assert encode(inputs, "relu").size == 0
     assert decode(inputs, "relu").size == 0
     assert (outer(inputs, F32) == 0).all()
+    assert all(np.array_equal(nadam(inputs, form)[0], inputs.weight) for form in ("factored", "dense"))
     assert (reconstruct(inputs, "relu")[0] == 0).all()
 
 
@@ -317,6 +352,8 @@ def test_threads(dtype, weight_dtype):
             reconstruct(inputs, "none", threads=threads), reconstruct(inputs, "none"), strict=True
         ):
             assert np.array_equal(actual, expected)
+        for form in ("factored", "dense"):
+            assert all(map(np.array_equal, nadam(inputs, form, threads=threads), nadam(inputs, form)))
 
 
 @pytest.mark.parametrize("out_dtype", [F32, BF16])

@@ -1,6 +1,12 @@
-"""What the tests of the kernels share: inputs, PyTorch's answer in the same dtype, the float64 truth, the budget."""
+"""What the tests of the kernels share: inputs, PyTorch's answer in the same dtype, the float64 truth, the budget.
 
+Which kernels are tested, and where, is the environment's to say: SPF_TEST_BACKEND "native" (the default) or "triton",
+SPF_TEST_DEVICE "cpu" (the default) or "cuda". Triton on the CPU is Triton's interpreter, TRITON_INTERPRET=1.
+"""
+
+import os
 from collections.abc import Callable, Sequence
+from itertools import product
 from typing import NamedTuple
 
 import pytest
@@ -8,12 +14,41 @@ import torch
 from torch import Tensor, nn
 
 from spf_kernels.backends import native, reference
+from spf_kernels.selection import backend_named
+
+NAME = os.environ.get("SPF_TEST_BACKEND", "native")
+DEVICE = torch.device(os.environ.get("SPF_TEST_DEVICE", "cpu"))
+INTERPRETED = (NAME, DEVICE.type) == ("triton", "cpu")
+if (NAME, DEVICE.type) not in (("native", "cpu"), ("triton", "cpu"), ("triton", "cuda")):
+    raise pytest.UsageError(f"no tests for SPF_TEST_BACKEND={NAME} with SPF_TEST_DEVICE={DEVICE}")
+if DEVICE.type == "cuda" and not torch.cuda.is_available():
+    raise pytest.UsageError(f"SPF_TEST_DEVICE={DEVICE}, but torch {torch.__version__} finds no GPU")
+BACKEND = backend_named(NAME)
+if NAME == "triton" and BACKEND.INTERPRETED != INTERPRETED:
+    raise pytest.UsageError("the Triton kernels take TRITON_INTERPRET=1 on the CPU, and only there")
 
 ACTIVATIONS = reference.ACTIVATIONS
-DTYPES = (torch.float32, torch.bfloat16)
+DTYPES = (torch.float32, torch.bfloat16, torch.float16) if NAME == "triton" else (torch.float32, torch.bfloat16)
+# maps (or codes) and weights: one dtype, or float32 together with one low precision
+DTYPE_PAIRS = [pair for pair in product(DTYPES, DTYPES) if len(set(pair)) == 1 or torch.float32 in pair]
 EPS32 = torch.finfo(torch.float32).eps
 ISAS: list[str] = [] if native.unavailable() else native.extension().available_isas()
 needs_native = pytest.mark.skipif(native.unavailable() is not None, reason="the extension is not built")
+needs_kernels = pytest.mark.skipif(
+    NAME == "native" and native.unavailable() is not None, reason="the extension is not built"
+)
+# all combinations; of Triton's, each of which is compiled or interpreted, every pair with two activations
+LAYERS = [(activation, *pair) for activation, pair in product(ACTIVATIONS, DTYPE_PAIRS)]
+if NAME == "triton":
+    LAYERS = [(ACTIVATIONS[i % 4], *DTYPE_PAIRS[i % 7]) for i in range(14)]
+
+
+def _short(value: object) -> str:
+    return str(value).removeprefix("torch.")
+
+
+dtype_pairs = pytest.mark.parametrize(("dtype", "weight_dtype"), DTYPE_PAIRS, ids=_short)
+layers = pytest.mark.parametrize(("activation", "dtype", "weight_dtype"), LAYERS, ids=_short)
 
 
 class Case(NamedTuple):
@@ -61,7 +96,13 @@ def make_case(
     encoder_bias = draw(weight_dtype, C, D) if bias else None
     decoder_bias = draw(weight_dtype, C, S) if bias else None
     codes, maps = draw(dtype, B, C, D), draw(dtype, B, C, S)
-    return Case(codes, maps, weight.to(weight_dtype), encoder_bias, decoder_bias, activation)
+    case = Case(codes, maps, weight.to(weight_dtype), encoder_bias, decoder_bias, activation)
+    return case.apply(lambda tensor: tensor.to(DEVICE))
+
+
+def randn(*shape: int, dtype: torch.dtype = torch.float32, seed: int = 1) -> Tensor:
+    """Normal numbers, the same on every device."""
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(DEVICE, dtype)
 
 
 def activate(x: Tensor, activation: str) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 from spf_kernels import SPFAutoencoder, SPFFlatten
 from spf_kernels.functional import spf_flatten, spf_reconstruct, spf_reconstruction_loss
 
-from .helpers import make_case
+from .helpers import DEVICE, make_case, randn
 
 C, D, H, W = 3, 4, 5, 7
 
@@ -20,12 +20,11 @@ def no_compiled_code_left():
 
 def _autoencoder(reduction="mean"):
     torch.manual_seed(0)
-    return SPFAutoencoder(C, (H, W), D, "tanh", "sigmoid", reduction=reduction, detach_target=False)
+    return SPFAutoencoder(C, (H, W), D, "tanh", "sigmoid", reduction=reduction, detach_target=False, device=DEVICE)
 
 
 def _maps(batch, dtype=torch.float32):
-    generator = torch.Generator().manual_seed(batch)
-    return torch.randn(batch, C, H, W, generator=generator).to(dtype).requires_grad_()
+    return randn(batch, C, H, W, dtype=dtype, seed=batch).requires_grad_()
 
 
 def _gradients(module, maps):
@@ -64,7 +63,7 @@ def test_dynamic_batch_compiles_once():
 def _network(backend):
     """Flattening between its neighbours of a network: what is contiguous there is up to the compiler."""
     torch.manual_seed(0)
-    convolution, module = torch.nn.Conv2d(2, C, 1), _autoencoder()
+    convolution, module = torch.nn.Conv2d(2, C, 1, device=DEVICE), _autoencoder()
 
     def forward(images):
         codes, loss = module(convolution(images))
@@ -80,14 +79,14 @@ def _network(backend):
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last], ids=str)
 def test_layouts(memory_format):
     forward, compiled, parameters = _network("aot_eager")
-    images = torch.randn(3, 2, H, W).to(memory_format=memory_format)
+    images = randn(3, 2, H, W).to(memory_format=memory_format)
     _assert_same(torch.autograd.grad(compiled(images), parameters), torch.autograd.grad(forward(images), parameters))
 
 
 def test_inductor():
     forward, compiled, parameters = _network("inductor")
     for batch in (6, 9):
-        images = torch.randn(batch, 2, H, W).to(memory_format=torch.channels_last)
+        images = randn(batch, 2, H, W).to(memory_format=torch.channels_last)
         torch._dynamo.mark_dynamic(images, 0)
         _assert_same(
             torch.autograd.grad(compiled(images), parameters), torch.autograd.grad(forward(images), parameters)
@@ -112,7 +111,7 @@ def test_autocast():
     module = _autoencoder()
     compiled = torch.compile(module, fullgraph=True, backend="aot_eager")
     maps = _maps(3)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    with torch.autocast(DEVICE.type, dtype=torch.bfloat16):
         codes, loss = compiled(maps)
         expected = module(maps)
     assert codes.dtype == torch.bfloat16
@@ -120,17 +119,17 @@ def test_autocast():
 
 
 def test_errors_are_raised_while_tracing():
-    compiled = torch.compile(SPFFlatten(C, (H, W), D), fullgraph=True, backend="aot_eager")
+    compiled = torch.compile(SPFFlatten(C, (H, W), D, device=DEVICE), fullgraph=True, backend="aot_eager")
     with pytest.raises(Exception, match=r"maps must be \(5, 7\) in height and width, got \(7, 5\)"):
-        compiled(torch.zeros(2, C, W, H))
+        compiled(torch.zeros(2, C, W, H, device=DEVICE))
 
 
 def test_first_ever_call_can_be_a_compiled_one(fresh_python):
-    code = """
+    code = f"""
 import torch
 import spf_kernels
-layer = spf_kernels.SPFFlatten(2, 4, 3, "relu")
-maps = torch.randn(5, 2, 4, 4, requires_grad=True)
+layer = spf_kernels.SPFFlatten(2, 4, 3, "relu", device="{DEVICE}")
+maps = torch.randn(5, 2, 4, 4, device="{DEVICE}", requires_grad=True)
 codes = torch.compile(layer, fullgraph=True, backend="aot_eager")(maps)
 codes.sum().backward()
 compiled, maps.grad = maps.grad, None
@@ -145,12 +144,11 @@ print("same")
 
 def test_compiled_gradients_are_not_overwritten_by_the_next_step():
     # large enough for a recycled buffer: a library that kept a reference would hand it out again
-    layer = SPFFlatten(8, 64, 32)
+    layer = SPFFlatten(8, 64, 32, device=DEVICE)
     compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
-    generator = torch.Generator().manual_seed(0)
     kept, copies = [], []
-    for _ in range(3):
-        (gradient,) = torch.autograd.grad(compiled(torch.randn(2, 8, 64, 64, generator=generator)).sum(), layer.weight)
+    for step in range(3):
+        (gradient,) = torch.autograd.grad(compiled(randn(2, 8, 64, 64, seed=step)).sum(), layer.weight)
         kept.append(gradient)
         copies.append(gradient.clone())
     for gradient, copy in zip(kept, copies, strict=True):
@@ -170,7 +168,7 @@ def test_export_with_a_dynamic_batch():
 
 
 def test_exported_program_survives_a_file(tmp_path):
-    layer = SPFFlatten(C, (H, W), D, "relu").eval()
+    layer = SPFFlatten(C, (H, W), D, "relu", device=DEVICE).eval()
     maps = _maps(3).detach()
     torch.export.save(torch.export.export(layer, (maps,)), tmp_path / "layer.pt2")
     assert torch.equal(torch.export.load(tmp_path / "layer.pt2").module()(maps), layer(maps))

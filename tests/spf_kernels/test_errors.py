@@ -141,5 +141,6 @@ def test_negative_cache_limit(value):
 
 @pytest.mark.parametrize("name", ["", "cuda", "Native", None])
 def test_unknown_backend(name):
-    with pytest.raises(ValueError, match=f"backend must be one of .*'auto', 'native', 'reference'.* got {name!r}"):
+    known = "'auto', 'native', 'triton', 'reference'"
+    with pytest.raises(ValueError, match=f"backend must be one of .*{known}.* got {name!r}"):
         spf_kernels.use_backend(name)

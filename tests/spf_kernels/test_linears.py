@@ -6,7 +6,7 @@ from torch import nn
 
 from spf_kernels import SPFAutoencoder, SPFFlatten
 
-from .helpers import decode_loop, encode_loop
+from .helpers import DEVICE, decode_loop, encode_loop, randn
 
 C, D, H, W = 4, 5, 6, 7
 S = H * W
@@ -16,11 +16,11 @@ backends = pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=
 
 def _linears(fan_in, fan_out, bias=True, dtype=torch.float32, count=C):
     torch.manual_seed(3)
-    return [nn.Linear(fan_in, fan_out, bias, dtype=dtype) for _ in range(count)]
+    return [nn.Linear(fan_in, fan_out, bias, dtype=dtype).to(DEVICE) for _ in range(count)]
 
 
 def _maps(dtype=torch.float32):
-    return torch.randn(3, C, H, W, dtype=dtype, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    return randn(3, C, H, W, dtype=dtype, seed=0).requires_grad_()
 
 
 def _close(actual, expected):
@@ -77,7 +77,7 @@ def test_autoencoder_is_the_loop_forwards_and_backwards(
     assert _close(loss, expected_loss)
     assert _close(autoencoder.reconstruct(ours), decoded.view(3, C, H, W))
     # different upstream gradients for every sample
-    factors = torch.tensor([1.0, -2.0, 0.5], dtype=dtype) if reduction == "none" else torch.tensor(3.0, dtype=dtype)
+    factors = torch.tensor([1.0, -2.0, 0.5] if reduction == "none" else 3.0, dtype=dtype, device=DEVICE)
     ((loss * factors).sum() + codes.sum()).backward()
     ((expected_loss * factors).sum() + expected_codes.sum()).backward()
     assert _close(ours.grad, theirs.grad)
@@ -102,7 +102,7 @@ def test_autoencoder_goes_back_to_the_same_linears(encoder_bias, decoder_bias):
     back_encoders, back_decoders = autoencoder.to_linears()
     _assert_same_linears(back_encoders, encoders)
     _assert_same_linears(back_decoders, decoders)
-    assert all(parameter.device.type == "cpu" for parameter in autoencoder.parameters())
+    assert all(parameter.device.type == DEVICE.type for parameter in autoencoder.parameters())
 
 
 def _assert_same_linears(actual, expected):

@@ -13,23 +13,27 @@ import spf_kernels
 from spf_kernels import AutoencoderOutput, SPFAutoencoder, SPFDecoder, SPFFlatten
 from spf_kernels.functional import spf_flatten, spf_reconstruct, spf_reconstruction_loss
 
-from .helpers import needs_native
+from .helpers import BACKEND, DEVICE, needs_kernels, randn
 
 C, D, H, W = 3, 4, 5, 6
 
 
 def _maps(batch=2, dtype=torch.float32):
-    return torch.randn(batch, C, H, W, generator=torch.Generator().manual_seed(batch)).to(dtype)
+    return randn(batch, C, H, W, dtype=dtype, seed=batch)
 
 
 def _autoencoder(**options):
     torch.manual_seed(0)
-    return SPFAutoencoder(C, (H, W), D, "tanh", "sigmoid", **options)
+    return SPFAutoencoder(C, (H, W), D, "tanh", "sigmoid", **{"device": DEVICE, **options})
+
+
+def _flatten(activation=None, **options):
+    return SPFFlatten(C, (H, W), D, activation, device=DEVICE, **options)
 
 
 @pytest.fixture(params=["flatten", "autoencoder"])
 def module(request):
-    return SPFFlatten(C, (H, W), D, "relu") if request.param == "flatten" else _autoencoder()
+    return _flatten("relu") if request.param == "flatten" else _autoencoder()
 
 
 def test_shapes_and_names():
@@ -45,13 +49,13 @@ def test_shapes_and_names():
 
 
 def test_maps_may_be_flat():
-    layer = SPFFlatten(C, (H, W), D)
+    layer = _flatten()
     assert torch.equal(layer(_maps()), layer(_maps().flatten(2)))
 
 
 def test_codes_may_be_split():
-    decoder = SPFDecoder(C, (H, W), D)
-    codes = torch.randn(2, C * D)
+    decoder = SPFDecoder(C, (H, W), D, device=DEVICE)
+    codes = randn(2, C * D)
     split = codes.view(2, C, D)
     assert torch.equal(decoder(codes), decoder(split))
     maps, weight = _maps(), decoder.weight
@@ -126,15 +130,15 @@ def test_loss_of_low_precision_is_float32():
 
 
 def test_double_runs_on_the_reference(monkeypatch):
-    monkeypatch.setattr("spf_kernels.backends.native.encode", None)
-    monkeypatch.setattr("spf_kernels.backends.native.reconstruct", None)
+    monkeypatch.setattr(BACKEND, "encode", None)
+    monkeypatch.setattr(BACKEND, "reconstruct", None)
     codes, loss = _autoencoder().double()(_maps().double())
     assert codes.dtype == loss.dtype == torch.float64
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
 def test_low_precision_weights_take_float32_maps(dtype):
-    layer = SPFFlatten(C, (H, W), D, dtype=dtype)
+    layer = _flatten(dtype=dtype)
     maps = _maps().requires_grad_()
     codes = layer(maps)
     codes.sum().backward()
@@ -151,7 +155,7 @@ def test_meta_device_gives_shapes_without_memory():
     assert codes.shape == (2, C * D)
     assert maps.grad.shape == maps.shape
     assert autoencoder.decoder.weight.grad.shape == (C, D, H * W)
-    materialised = autoencoder.to_empty(device="cpu")
+    materialised = autoencoder.to_empty(device=DEVICE)
     for layer in (materialised.encoder, materialised.decoder):
         layer.reset_parameters()
     assert materialised(_maps()).loss.isfinite()
@@ -164,8 +168,8 @@ class TestAutocast:
         monkeypatch.setattr(
             spf_kernels.ops, "encode", lambda *arguments: seen.append(arguments) or original(*arguments)
         )
-        layer = SPFFlatten(C, (H, W), D)
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        layer = _flatten()
+        with torch.autocast(DEVICE.type, dtype=torch.bfloat16):
             codes = layer(_maps())
         assert codes.dtype == torch.bfloat16
         assert seen[0][0].dtype == torch.bfloat16
@@ -175,7 +179,7 @@ class TestAutocast:
     def test_gradients_have_the_parameters_dtype(self, dtype):
         autoencoder = _autoencoder(dtype=dtype)
         maps = _maps().requires_grad_()
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        with torch.autocast(DEVICE.type, dtype=torch.bfloat16):
             codes, loss = autoencoder(maps)
         (codes.float().square().sum() + loss).backward()
         assert codes.dtype == torch.bfloat16
@@ -188,7 +192,7 @@ class TestAutocast:
         expected.loss.backward()
         exact = autoencoder.encoder.weight.grad.clone()
         autoencoder.zero_grad()
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        with torch.autocast(DEVICE.type, dtype=torch.bfloat16):
             actual = autoencoder(_maps())
             # the backward inside the block must not be cast either
             actual.loss.backward()
@@ -199,21 +203,21 @@ class TestAutocast:
 
     @pytest.mark.parametrize("backend", ["auto", "reference"])
     def test_only_the_maps_are_rounded(self, backend):
-        layer = SPFFlatten(C, (H, W), D, "tanh")
+        layer = _flatten("tanh")
         with spf_kernels.use_backend(backend):
             expected = layer(_maps(dtype=torch.bfloat16))
-            with torch.autocast("cpu", dtype=torch.bfloat16):
+            with torch.autocast(DEVICE.type, dtype=torch.bfloat16):
                 assert torch.equal(layer(_maps()), expected)
 
     def test_float64_is_left_alone(self):
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        with torch.autocast(DEVICE.type, dtype=torch.bfloat16):
             codes, loss = _autoencoder().double()(_maps().double())
         assert codes.dtype == loss.dtype == torch.float64
 
     def test_the_functions_cast_alike(self):
         autoencoder = _autoencoder()
         encoder, decoder = autoencoder.encoder, autoencoder.decoder
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        with torch.autocast(DEVICE.type, dtype=torch.bfloat16):
             codes = spf_flatten(_maps(), encoder.weight, encoder.bias, "tanh")
             decoded = spf_reconstruct(codes.float(), decoder.weight, decoder.bias, "sigmoid")
             loss = spf_reconstruction_loss(codes.float(), _maps(), decoder.weight, decoder.bias, "sigmoid")
@@ -223,24 +227,24 @@ class TestAutocast:
 
 
 def test_functional_call():
-    layer = SPFFlatten(C, (H, W), D)
+    layer = _flatten()
     parameters = {name: torch.ones_like(value) for name, value in layer.named_parameters()}
     codes = torch.func.functional_call(layer, parameters, (_maps(),))
     expected = _maps().sum((2, 3), keepdim=False).repeat_interleave(D, 1) + 1
     assert torch.allclose(codes, expected, atol=1e-5)
 
 
-@needs_native
+@needs_kernels
 @pytest.mark.parametrize("set_to_none", [True, False])
 def test_training_lowers_the_loss(set_to_none):
     autoencoder = _autoencoder()
-    head = nn.Linear(C * D, 2)
+    head = nn.Linear(C * D, 2, device=DEVICE)
     parameters = [*autoencoder.parameters(), *head.parameters()]
     optimizer = torch.optim.NAdam(parameters, lr=0.02)
     maps = _maps(16).sigmoid()
     labels = (maps.mean((1, 2, 3)) > maps.mean()).long()
     losses = []
-    for _ in range(40):
+    for _ in range(24):
         optimizer.zero_grad(set_to_none=set_to_none)
         codes, reconstruction = autoencoder(maps)
         loss = nn.functional.cross_entropy(head(codes), labels) + reconstruction

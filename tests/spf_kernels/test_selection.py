@@ -1,9 +1,10 @@
-"""Which backend runs: asked for by name, by environment, or chosen; and life without the extension."""
+"""Which backend runs: asked for by name, by environment, or chosen; and life without the extension or Triton."""
 
 import pytest
 import torch
 
 import spf_kernels
+from spf_kernels import selection
 from spf_kernels.backends import native, reference
 from spf_kernels.functional import spf_flatten
 from spf_kernels.selection import requested_backend, select
@@ -11,6 +12,10 @@ from spf_kernels.selection import requested_backend, select
 from .helpers import make_case, needs_native
 
 CPU = torch.device("cpu")
+GPU = torch.device("cuda", 0)
+needs_triton = pytest.mark.skipif(
+    selection.triton_unavailable() is not None, reason="Triton is not installed: there are no packages for this system"
+)
 
 # run in front of a script: neither the extension nor triton can be imported
 # importing either is an ImportError, and importlib.util.find_spec, which torch asks for triton, finds nothing
@@ -93,7 +98,6 @@ def test_refused_names_change_nothing():
 )
 def test_automatic_choice(dtypes, expected):
     assert select(CPU, *dtypes) is expected
-    assert select(torch.device("cuda"), *dtypes) is reference
 
 
 @needs_native
@@ -121,6 +125,106 @@ def test_gradients_run_on_the_backend_of_their_own_time(monkeypatch):
         codes.sum().backward()
     assert calls == [1]
     assert torch.equal(weight.grad, torch.full_like(weight, 2))
+
+
+@needs_triton
+class TestGpu:
+    """The choice alone: no GPU is touched."""
+
+    @pytest.fixture(autouse=True)
+    def card(self, monkeypatch):
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (9, 0))
+        monkeypatch.setattr(torch.version, "hip", None)
+        monkeypatch.setattr(selection, "_warned", False)
+
+    @pytest.mark.parametrize(
+        "dtypes",
+        [(torch.float32,), (torch.bfloat16,), (torch.float16,), (torch.float32, torch.bfloat16)],
+        ids=str,
+    )
+    def test_automatic_choice(self, dtypes):
+        assert select(GPU, *dtypes).NAME == "triton"
+        assert select(torch.device("xpu", 0), *dtypes).NAME == "triton"
+
+    @pytest.mark.parametrize("dtypes", [(torch.float64,), (torch.float32, torch.float64)], ids=str)
+    def test_float64_goes_to_the_reference_without_a_word(self, dtypes, recwarn):
+        assert select(GPU, *dtypes) is reference
+        assert not recwarn.list
+
+    def test_an_old_card_goes_to_the_reference_with_one_warning(self, monkeypatch, recwarn):
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (7, 5))
+        assert [select(GPU, torch.float32) for _ in range(3)] == [reference] * 3
+        (warning,) = recwarn.list
+        assert "slow reference backend: device must have compute capability 8.0 or more, got (7, 5)" in str(
+            warning.message
+        )
+
+    def test_a_system_without_triton_goes_to_the_reference_with_one_warning(self, monkeypatch, recwarn):
+        missing = selection.TritonUnavailableError("the Triton kernels are not available (why)")
+        monkeypatch.setattr(selection, "_import_triton", lambda: missing)
+        assert [select(GPU, torch.float32) for _ in range(3)] == [reference] * 3
+        (warning,) = recwarn.list
+        assert "slow reference backend: the Triton kernels are not available (why)" in str(warning.message)
+        with pytest.raises(spf_kernels.TritonUnavailableError, match="not available"):
+            spf_kernels.use_backend("triton")
+        assert requested_backend() == "auto"
+
+    def test_a_named_backend_never_falls_back(self, monkeypatch):
+        spf_kernels.use_backend("triton")
+        assert select(GPU, torch.float32).NAME == "triton"
+        with pytest.raises(TypeError, match=r"'triton' was asked for by name, but its dtypes must be .*torch.float64"):
+            select(GPU, torch.float64)
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (7, 5))
+        with pytest.raises(TypeError, match=r"compute capability 8.0 or more, got \(7, 5\)"):
+            select(GPU, torch.float32)
+
+    def test_named_triton_refuses_the_cpu(self):
+        with spf_kernels.use_backend("triton"), pytest.raises(TypeError, match=r"device must be a GPU .* got cpu"):
+            _flatten()
+
+    def test_the_environment_names_it(self, monkeypatch):
+        monkeypatch.setenv("SPF_BACKEND", "triton")
+        with pytest.raises(TypeError, match=r"backend 'triton' was asked for by name, but its device .* got cpu"):
+            _flatten()
+
+
+class TestTritonIsImportedLate:
+    def test_neither_the_import_nor_the_cpu_needs_it(self, fresh_python):
+        code = """
+import sys
+import torch
+import spf_kernels
+autoencoder = spf_kernels.SPFAutoencoder(2, 3, 4)
+autoencoder(torch.ones(5, 2, 3, 3)).loss.backward()
+print([name for name in sys.modules if name.split(".")[0] == "triton" or name.startswith("spf_kernels.backends.t")])
+"""
+        process = fresh_python(code)
+        assert process.stdout.strip() == "[]", process.stderr
+
+    def test_asking_for_it_without_it_is_an_error(self, fresh_python):
+        code = """
+import spf_kernels
+try:
+    spf_kernels.use_backend("triton")
+except spf_kernels.TritonUnavailableError as error:
+    print(error)
+print(spf_kernels.selection.requested_backend())
+"""
+        process = fresh_python(BLOCKED + code)
+        message, requested = process.stdout.strip().splitlines()
+        assert message.startswith("the Triton kernels are not available (import of triton"), process.stderr
+        assert "pip install triton" in message
+        assert requested == "auto"
+
+    def test_the_environment_does_not_fall_back(self, fresh_python):
+        code = "import torch, spf_kernels; spf_kernels.SPFFlatten(1, 2, 3)(torch.ones(1, 1, 2, 2))"
+        process = fresh_python(BLOCKED + code, SPF_BACKEND="triton")
+        assert "TritonUnavailableError: the Triton kernels are not available" in process.stderr
+
+    @needs_triton
+    def test_asking_for_it_imports_it(self, fresh_python):
+        code = "import sys, spf_kernels; spf_kernels.use_backend('triton'); print('triton' in sys.modules)"
+        assert fresh_python(code).stdout.strip() == "True"
 
 
 class TestEnvironment:

@@ -5,11 +5,13 @@ import torch
 
 from spf_kernels.functional import spf_flatten, spf_reconstruction_loss
 
+from .helpers import DEVICE, randn
+
 C, D, S = 3, 4, 30
 
 
 def _maps():
-    return torch.randn(4, C, S, generator=torch.Generator().manual_seed(1))
+    return randn(4, C, S)
 
 
 def _transformed(weight):
@@ -29,7 +31,7 @@ def _right_or_refused(transform, expected):
 
 @pytest.fixture
 def weight():
-    return torch.randn(C, D, S, generator=torch.Generator().manual_seed(0)) / 5
+    return randn(C, D, S, seed=0) / 5
 
 
 @pytest.fixture
@@ -43,7 +45,7 @@ def test_grad(weight, gradient):
 
 
 def test_vjp(weight, gradient):
-    _right_or_refused(lambda: torch.func.vjp(_transformed, weight)[1](torch.tensor(1.0))[0], gradient)
+    _right_or_refused(lambda: torch.func.vjp(_transformed, weight)[1](torch.tensor(1.0, device=DEVICE))[0], gradient)
 
 
 def test_jvp(weight, gradient):
@@ -59,7 +61,7 @@ def test_forward_mode(weight, gradient, frozen):
         with torch.autograd.forward_ad.dual_level():
             dual = torch.autograd.forward_ad.make_dual(weight, torch.ones_like(weight))
             tangent = torch.autograd.forward_ad.unpack_dual(_transformed(dual)).tangent
-        return torch.zeros(()) if tangent is None else tangent
+        return torch.zeros((), device=DEVICE) if tangent is None else tangent
 
     _right_or_refused(directional, gradient.sum())
 
