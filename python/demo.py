@@ -14,9 +14,10 @@ from spf_net.checkpoint import write_atomically
 from spf_net.config import RunConfig, parse_config
 from spf_net.evaluation import Evaluation, evaluate_rows
 from spf_net.heads import HEADS
+from spf_net.launch import orderly_end, start_fabric
 from spf_net.plots import plot_examples, plot_label_auroc
 from spf_net.report import comparison_table, dump, to_json
-from spf_net.training import TrainingResult, start_fabric, train
+from spf_net.training import TrainingResult, train
 
 CONFIG = Path(__file__).parent / "configs" / "demo.yaml"
 EXAMPLES = 8
@@ -26,8 +27,16 @@ Results = dict[str, tuple[TrainingResult, dict[str, Evaluation]]]
 
 def main(arguments: list[str]) -> None:
     """Train every head from the same start, print one table, and save it with its pictures."""
-    started = time.perf_counter()
     config = parse_config([f"--config={CONFIG}", *arguments])
+    with orderly_end(config.output):
+        run(config)
+
+
+def run(config: RunConfig) -> None:
+    """Compare the heads."""
+    if config.training.strategy == "map_parallel":
+        raise ValueError("strategy must be 'single' or 'ddp' to compare heads, got 'map_parallel'")
+    started = time.perf_counter()
     fabric = start_fabric(config.training)
     dataset = build_dataset(config.data)
     fabric.print(f"{config.data.name}: {len(dataset)} images, {len(dataset.label_set)} labels")

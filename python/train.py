@@ -6,19 +6,16 @@ from spf_data.registry import build_dataset
 from spf_net.checkpoint import write_atomically
 from spf_net.config import RunConfig, parse_config
 from spf_net.evaluation import evaluate_rows
+from spf_net.launch import orderly_end, start_fabric
 from spf_net.report import dump, evaluation_table, to_json, training_line
-from spf_net.training import start_fabric, train
+from spf_net.training import train
 
 
 def main(arguments: list[str]) -> None:
     """Train as the arguments say, print the results on the test part, and write them to the run's folder."""
     config = parse_config(arguments)
-    try:
+    with orderly_end(config.output):
         run(config)
-    except (ValueError, OSError, FloatingPointError) as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit(f"stopped: the same command with --resume goes on after the last whole epoch in {config.output}")
 
 
 def run(config: RunConfig) -> None:

@@ -4,8 +4,9 @@ from spf_net.config import RunConfig, parse_config
 from spf_net.evaluation import Evaluation, evaluate, evaluate_by_source
 from spf_net.extractor import ExtractorConfig
 from spf_net.heads import HEADS, HeadConfig, build_head
+from spf_net.launch import start_fabric
 from spf_net.network import Network, build_network
-from spf_net.training import TrainingResult, start_fabric, train
+from spf_net.training import TrainingResult, train
 
 __all__ = [
     "HEADS",

@@ -53,6 +53,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
 
     Raises:
         TypeError: If a value is neither a tensor nor plain.
+        OSError: If it can not be written, because the disk is full, say; the last checkpoint is as it was.
     """
     tensors, plain = flatten_optimizer(checkpoint.optimizer)
     document = {
@@ -67,21 +68,30 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
         "optimizer.safetensors": save(tensors),
         "state.json": json.dumps(document, indent=1).encode(),
     }
-    folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / f"{_TEMPORARY}{_name(checkpoint.epoch)}"
     final = folder / _name(checkpoint.epoch)
-    for leftover in (temporary, final):
-        # A crash before the commit leaves these behind; `last` leads to neither.
-        if leftover.exists():
-            shutil.rmtree(leftover)
-    temporary.mkdir()
-    for name, content in files.items():
-        _write_and_sync(temporary / name, content)
-    _sync_folder(temporary)
-    temporary.rename(final)
-    _sync_folder(folder)
+    _write_folder(final, files)
     _link(folder / LAST, final.name)
     tidy(folder)
+
+
+def _write_folder(final: Path, files: Mapping[str, bytes]) -> None:
+    temporary = final.with_name(f"{_TEMPORARY}{final.name}")
+    try:
+        final.parent.mkdir(parents=True, exist_ok=True)
+        for leftover in (temporary, final):
+            # A crash before the commit leaves these behind; `last` leads to neither.
+            if leftover.exists():
+                shutil.rmtree(leftover)
+        temporary.mkdir()
+        for name, content in files.items():
+            _write_and_sync(temporary / name, content)
+        _sync_folder(temporary)
+        temporary.rename(final)
+        _sync_folder(final.parent)
+    except OSError as error:
+        # What is half written is of no use, and the disk may be full.
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise OSError(f"{error}; the checkpoint before {final.name} is as it was") from error
 
 
 def has_checkpoint(folder: Path) -> bool:
@@ -158,7 +168,11 @@ def unflatten_optimizer(tensors: Mapping[str, Tensor], plain: Mapping[str, Any])
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Replace a file as a whole: whatever happens, the old or the new content is there."""
+    """Replace a file as a whole: whatever happens, the old or the new content is there.
+
+    Raises:
+        OSError: If it can not be written.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{_TEMPORARY}{path.name}")
     _write_and_sync(temporary, content)
@@ -167,10 +181,14 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def _write_and_sync(path: Path, content: bytes) -> None:
-    with path.open("wb") as opened:
-        opened.write(content)
-        opened.flush()
-        os.fsync(opened.fileno())
+    try:
+        with path.open("wb") as opened:
+            opened.write(content)
+            opened.flush()
+            os.fsync(opened.fileno())
+    except OSError as error:
+        # The system's own error does not say which file it is about.
+        raise OSError(f"could not write {path}: {error}") from error
 
 
 def _sync_folder(folder: Path) -> None:

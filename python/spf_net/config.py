@@ -10,10 +10,22 @@ from jsonargparse import ArgumentParser
 from spf_data.registry import DataConfig
 
 from spf_net.extractor import ExtractorConfig
-from spf_net.heads import HeadConfig
+from spf_net.heads import GradMode, HeadConfig
 
-# Sections whose `name` is what one mostly wants to set: `--data NAME` is short for `--data.name NAME`.
-_NAMED_SECTIONS = ("--data", "--extractor", "--head")
+StateDtype = Literal["float32", "bfloat16"]
+Strategy = Literal["single", "ddp", "map_parallel"]
+
+# What one mostly wants to set, by a shorter name.
+_SHORT_FORMS = {
+    "--data": "--data.name",
+    "--extractor": "--extractor.name",
+    "--head": "--head.name",
+    "--optim.grad_mode": "--optimizer.grad_mode",
+    "--optim.state_dtype": "--optimizer.state_dtype",
+    "--precision": "--training.precision",
+    "--strategy": "--training.strategy",
+    "--devices": "--training.devices",
+}
 _SWITCHES = ("--resume", "--overwrite")
 
 
@@ -27,6 +39,10 @@ class OptimizerConfig:
         eps: Added to the root of the second moment. The default is Keras', which the paper used; PyTorch's is 1e-8.
         betas: Decay of the first and the second moment.
         weight_decay: Decoupled from the gradient, as in AdamW.
+        grad_mode: How the spf head's backward leaves the gradients of its weights: "factored" never writes them, the
+            optimizer's step makes them from their factors on the fly; "dense" writes them. Exact either way.
+        state_dtype: Of momentum and variance: "float32", or "bfloat16", rounded at random, which takes half the memory.
+            null for the weights' own.
     """
 
     name: Literal["nadam"] = "nadam"
@@ -34,6 +50,8 @@ class OptimizerConfig:
     eps: float = 1e-7
     betas: tuple[float, float] = (0.9, 0.999)
     weight_decay: float = 0.0
+    grad_mode: GradMode = "factored"
+    state_dtype: StateDtype | None = None
 
 
 @dataclass(frozen=True)
@@ -53,6 +71,9 @@ class TrainingConfig:
         resamples: Of the patients, for the confidence intervals.
         accelerator: "cpu", "cuda", "mps" or "auto".
         devices: Number of devices; more than one trains with one process each.
+        strategy: What several devices share: "single" for one device alone; "ddp": each has the whole network and a
+            share of the batch; "map_parallel": as ddp, but each has a share of the spf head's maps, with their weights.
+        timeout: Seconds to wait for another process before ending with an error.
         precision: Of Lightning Fabric: "32-true", "bf16-mixed" and so on.
         num_workers: Processes that load images; 0 loads them in the training process.
     """
@@ -69,6 +90,8 @@ class TrainingConfig:
     resamples: int = 200
     accelerator: str = "auto"
     devices: int = 1
+    strategy: Strategy = "single"
+    timeout: float = 600.0
     precision: Literal["32-true", "16-mixed", "bf16-mixed", "bf16-true", "64-true"] = "32-true"
     num_workers: int = 0
 
@@ -79,8 +102,14 @@ class TrainingConfig:
         for name in ("rotation", "shift", "num_workers", "seed"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
-        if self.max_minutes is not None and not self.max_minutes > 0:
-            raise ValueError(f"max_minutes must be positive, got {self.max_minutes}")
+        for name in ("max_minutes", "timeout"):
+            if getattr(self, name) is not None and not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        if self.strategy == "single" and self.devices > 1:
+            raise ValueError(f"strategy must be 'ddp' or 'map_parallel' for {self.devices} devices, got 'single'")
+        if self.strategy == "map_parallel" and self.precision == "16-mixed":
+            # Each process would skip the steps that overflow in its own maps.
+            raise ValueError("precision must be 'bf16-mixed' or without a loss scale for map_parallel, got '16-mixed'")
 
 
 @dataclass(frozen=True)
@@ -106,6 +135,10 @@ class RunConfig:
     output: Path = Path("runs/train")
     resume: bool = False
     overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        if self.training.strategy == "map_parallel" and self.head.name != "spf":
+            raise ValueError(f"strategy must be 'single' or 'ddp' for the head {self.head.name!r}, got 'map_parallel'")
 
 
 def build_parser() -> ArgumentParser:
@@ -142,13 +175,11 @@ def _plain(value: Any) -> Any:
 
 
 def _expand(arguments: Sequence[str]) -> list[str]:
-    """`--data NAME` becomes `--data.name NAME`, and `--resume` alone `--resume=true`."""
+    """`--data NAME` becomes `--data.name NAME` and so on, and `--resume` alone `--resume=true`."""
     expanded = []
     for argument, following in pairwise([*arguments, "--"]):
         option, equals, value = argument.partition("=")
-        if option in _NAMED_SECTIONS:
-            option += ".name"
         if argument in _SWITCHES and following.startswith("--"):
             equals, value = "=", "true"
-        expanded.append(option + equals + value)
+        expanded.append(_SHORT_FORMS.get(option, option) + equals + value)
     return expanded

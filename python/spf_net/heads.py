@@ -10,6 +10,7 @@ from spf_kernels import SPFAutoencoder, SPFFlatten
 
 HeadName = Literal["spf", "square_pooling", "average_pooling", "adaptive_flatten"]
 Activation = Literal["relu", "tanh", "sigmoid"]
+GradMode = Literal["dense", "factored"]
 
 
 @dataclass(frozen=True)
@@ -60,15 +61,22 @@ class SPFHead(nn.Module):
         features: C * D.
     """
 
-    def __init__(self, config: HeadConfig, num_maps: int, map_size: tuple[int, int]) -> None:
+    def __init__(
+        self, config: HeadConfig, num_maps: int, map_size: tuple[int, int], grad_mode: GradMode = "dense"
+    ) -> None:
         super().__init__()
         self.features = num_maps * config.code_size
         self.flatten: SPFFlatten | SPFAutoencoder
         if config.reconstruction_weight == 0:
-            self.flatten = SPFFlatten(num_maps, map_size, config.code_size, config.activation)
+            self.flatten = SPFFlatten(num_maps, map_size, config.code_size, config.activation, grad_mode=grad_mode)
         else:
             self.flatten = SPFAutoencoder(
-                num_maps, map_size, config.code_size, config.activation, detach_target=config.detach_target
+                num_maps,
+                map_size,
+                config.code_size,
+                config.activation,
+                detach_target=config.detach_target,
+                grad_mode=grad_mode,
             )
 
     def forward(self, maps: Tensor) -> HeadOutput:
@@ -151,12 +159,20 @@ HEADS: dict[HeadName, Callable[[HeadConfig, int, tuple[int, int]], Head]] = {
 }
 
 
-def build_head(config: HeadConfig, num_maps: int, map_size: tuple[int, int]) -> Head:
+def build_head(config: HeadConfig, num_maps: int, map_size: tuple[int, int], grad_mode: GradMode = "dense") -> Head:
     """The head that `config` names, for maps (B, num_maps, *map_size).
 
+    Args:
+        config: Name and settings.
+        num_maps: C.
+        map_size: Height and width of the maps.
+        grad_mode: spf: how the backward leaves the gradients of its weights, see `spf_kernels.functional`.
+
     Raises:
-        ValueError: If the name is unknown or the grid is finer than the maps.
+        ValueError: If the name or the grad_mode is unknown or the grid is finer than the maps.
     """
     if config.name not in HEADS:
         raise ValueError(f"name must be one of {tuple(HEADS)}, got {config.name!r}")
+    if config.name == "spf":
+        return SPFHead(config, num_maps, map_size, grad_mode)
     return HEADS[config.name](config, num_maps, map_size)

@@ -5,13 +5,14 @@ from torch import Tensor
 from torch.nn import functional
 
 
-def masked_bce(logits: Tensor, labels: Tensor, pos_weight: Tensor | None = None) -> Tensor:
+def masked_bce(logits: Tensor, labels: Tensor, pos_weight: Tensor | None = None, count: Tensor | None = None) -> Tensor:
     """Binary cross-entropy, averaged over the known labels of the batch.
 
     Args:
         logits: (B, L), any float dtype; computed in float32 at least.
         labels: (B, L) of 1, 0 and NaN for not known.
         pos_weight: (L,) factor on the loss of positive labels.
+        count: () what the sum is divided by, where it is not the number of known labels.
 
     Returns:
         (), 0 where no label of the batch is known.
@@ -29,7 +30,7 @@ def masked_bce(logits: Tensor, labels: Tensor, pos_weight: Tensor | None = None)
     loss = functional.binary_cross_entropy_with_logits(
         logits, targets.to(logits.dtype), reduction="none", pos_weight=pos_weight
     )
-    return (loss * known).sum() / known.sum().clamp(min=1)
+    return (loss * known).sum() / (known.sum().clamp(min=1) if count is None else count)
 
 
 def positive_weights(labels: Tensor, maximum: float = 100.0) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from spf_net.extractor import ExtractorConfig, build_extractor
-from spf_net.heads import HeadConfig, build_head
+from spf_net.heads import GradMode, HeadConfig, build_head
 
 
 class NetworkOutput(NamedTuple):
@@ -25,7 +25,13 @@ class Network(nn.Module):
     """Extractor, head and a dense layer with one output a label (SPF paper, figure 3)."""
 
     def __init__(
-        self, extractor: ExtractorConfig, head: HeadConfig, channels: int, image_size: int, num_labels: int
+        self,
+        extractor: ExtractorConfig,
+        head: HeadConfig,
+        channels: int,
+        image_size: int,
+        num_labels: int,
+        grad_mode: GradMode = "dense",
     ) -> None:
         """Build the layers, the extractor first: with one seed it starts alike whatever the head.
 
@@ -35,13 +41,14 @@ class Network(nn.Module):
             channels: Of the images.
             image_size: Height and width of the images.
             num_labels: L.
+            grad_mode: Of the spf head's weights: "dense", or "factored", exact without a gradient of their size.
 
         Raises:
             ValueError: If sizes do not fit together.
         """
         super().__init__()
         self.extractor = build_extractor(extractor, channels, image_size)
-        self.head = build_head(head, self.extractor.num_maps, self.extractor.map_size)
+        self.head = build_head(head, self.extractor.num_maps, self.extractor.map_size, grad_mode)
         self.classifier = nn.Linear(self.head.features, num_labels)
 
     def forward(self, images: Tensor) -> NetworkOutput:
@@ -51,12 +58,18 @@ class Network(nn.Module):
 
 
 def build_network(
-    extractor: ExtractorConfig, head: HeadConfig, channels: int, image_size: int, num_labels: int, seed: int
+    extractor: ExtractorConfig,
+    head: HeadConfig,
+    channels: int,
+    image_size: int,
+    num_labels: int,
+    seed: int,
+    grad_mode: GradMode = "dense",
 ) -> Network:
     """A network whose weights follow from `seed`; the global random state stays as it was."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return Network(extractor, head, channels, image_size, num_labels)
+        return Network(extractor, head, channels, image_size, num_labels, grad_mode)
 
 
 def count_parameters(network: nn.Module) -> int:

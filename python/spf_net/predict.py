@@ -24,7 +24,7 @@ def predict(
         fabric: Runs the network.
         network: As `fabric.setup` returned it.
         dataset: Images.
-        rows: (N,), which of them.
+        rows: (N,), which of them, at least one for each process.
         batch_size: Images at a time.
         num_workers: Processes that load images.
 
@@ -33,15 +33,14 @@ def predict(
     """
     was_training = network.training
     network.eval()
-    mine = np.arange(len(rows))[fabric.global_rank :: fabric.world_size]
-    logits = torch.zeros(len(rows), len(dataset.label_set), device=fabric.device)
-    loader = DataLoader(Subset(dataset, rows[mine].tolist()), batch_size, num_workers=num_workers)
-    start = 0
-    for batch in loader:
-        output = network(batch["image"].to(fabric.device)).logits.float()
-        logits[mine[start : start + len(output)]] = output
-        start += len(output)
+    mine = np.arange(fabric.global_rank, len(rows), fabric.world_size)
+    # Where the images do not come out even, some processes repeat one: a network spread over them works in step.
+    shared = np.resize(mine, -(-len(rows) // fabric.world_size))
+    loader = DataLoader(Subset(dataset, rows[shared].tolist()), batch_size, num_workers=num_workers)
+    outputs = torch.cat([network(batch["image"].to(fabric.device)).logits.float() for batch in loader])
     network.train(was_training)
+    logits = torch.zeros(len(rows), len(dataset.label_set), device=fabric.device)
+    logits[mine] = outputs[: len(mine)]
     # Every row is zero in all processes but one.
     summed: torch.Tensor = fabric.all_reduce(logits, reduce_op="sum")  # type: ignore[assignment]
     scores: npt.NDArray[np.float32] = summed.cpu().numpy()

@@ -17,10 +17,13 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, DistributedSampler, Subset
 from tqdm import tqdm
 
+from spf_kernels.distributed import gather_optimizer_state_dict, gather_state_dict, load_optimizer_state_dict
+from spf_kernels.optim import NAdam
 from spf_net.augment import rotate_and_shift
 from spf_net.checkpoint import Checkpoint, has_checkpoint, load_checkpoint, save_checkpoint, tidy
-from spf_net.config import OptimizerConfig, RunConfig, TrainingConfig, config_to_dict
+from spf_net.config import OptimizerConfig, RunConfig, config_to_dict
 from spf_net.history import EpochRow, StopReason, best_epoch, describe, seconds_a_step, stop_reason
+from spf_net.launch import share_network
 from spf_net.losses import masked_bce, positive_weights
 from spf_net.metrics import check_scores, macro_auroc
 from spf_net.network import build_network, count_parameters
@@ -38,7 +41,10 @@ _MAY_CHANGE = {
     "config.training.resamples",
     "config.training.accelerator",
     "config.training.num_workers",
+    "config.training.timeout",
 }
+
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 @dataclass(frozen=True)
@@ -66,20 +72,13 @@ class TrainingResult:
     parameters: int
 
 
-def start_fabric(training: TrainingConfig) -> Fabric:
-    """Lightning Fabric on the devices that `training` names; starts the other processes where there are several."""
-    fabric = Fabric(accelerator=training.accelerator, devices=training.devices, precision=training.precision)
-    fabric.launch()
-    return fabric
-
-
 def train(config: RunConfig, dataset: XrayDataset, fabric: Fabric) -> TrainingResult:
     """Train until the validation loss stops falling, then score the test part with the best weights.
 
     Args:
         config: All settings; `config.data` has been built into `dataset`.
         dataset: What to train on.
-        fabric: From `start_fabric`.
+        fabric: From `spf_net.launch.start_fabric`.
 
     Raises:
         FileExistsError: If `config.output` holds a run, and neither `resume` nor `overwrite` is set.
@@ -95,13 +94,18 @@ class _Trainer:
         self.training = config.training
         self.parts = grouped_split(dataset.patients, self.training.split, self.training.seed)
         for part, rows in self.parts.items():
-            if len(rows) == 0:
-                raise ValueError(f"split must leave images for {part}, got {self.training.split}")
+            if len(rows) < fabric.world_size:
+                raise ValueError(
+                    f"split must leave an image of {part} for each of {fabric.world_size} processes, "
+                    f"got {self.training.split}"
+                )
+        # All processes get equally many images: none twice, the few that are left over sit an epoch out.
         self.sampler: DistributedSampler[Any] = DistributedSampler(
             Subset(dataset, self.parts["train"].tolist()),
             fabric.world_size,
             fabric.global_rank,
             seed=self.training.seed,
+            drop_last=True,
         )
         network = build_network(
             config.extractor,
@@ -110,9 +114,12 @@ class _Trainer:
             dataset.image_size,
             len(dataset.label_set),
             self.training.seed,
+            config.optimizer.grad_mode,
         )
         self.parameters = count_parameters(network)
-        self.network, self.optimizer = fabric.setup(network, _build_optimizer(config.optimizer, network))
+        share_network(network, config)
+        optimizer = _build_optimizer(config.optimizer, network, self.training.seed)
+        self.network, self.optimizer = fabric.setup(network, optimizer)
         self.pos_weight: Tensor | None = None
         if self.training.class_weights:
             self.pos_weight = positive_weights(dataset.labels[self.parts["train"]]).to(fabric.device)
@@ -125,8 +132,9 @@ class _Trainer:
         while (reason := stop_reason(self.history, self.training)) is None:
             self._epoch(len(self.history) + 1)
             if log is not None:
-                self._save()
+                # Before the commit: a crash in between repeats the epoch and its row, and never leaves the row out.
                 log.write(self.history)
+            self._save()
             self.fabric.barrier()
         if log is not None:
             log.close()
@@ -170,7 +178,8 @@ class _Trainer:
             ]
             raise ValueError(f"{self.config.output} can not be resumed with other settings: {', '.join(differences)}")
         self._load_weights(checkpoint.model)
-        self.optimizer.load_state_dict(dict(checkpoint.optimizer))
+        load_optimizer_state_dict(self.network.module, self.optimizer, dict(checkpoint.optimizer))
+        self.fabric.strategy.precision.load_state_dict(checkpoint.state["precision"])
         self.history = list(checkpoint.state["history"])
         if self.fabric.is_global_zero:
             tidy(self.folder)
@@ -180,10 +189,13 @@ class _Trainer:
         return {"config": config_to_dict(self.config), "labels": list(self.dataset.label_set.names)}
 
     def _save(self) -> None:
-        state = {"settings": self._settings(), "history": self.history}
-        weights = self.network.module.state_dict()
-        optimizer = self.optimizer.state_dict()
-        save_checkpoint(self.folder, Checkpoint(len(self.history), best_epoch(self.history), weights, optimizer, state))
+        precision = self.fabric.strategy.precision.state_dict()
+        state = {"settings": self._settings(), "history": self.history, "precision": precision}
+        weights = gather_state_dict(self.network.module)
+        optimizer = gather_optimizer_state_dict(self.network.module, self.optimizer)
+        if self.fabric.is_global_zero:
+            epoch, best = len(self.history), best_epoch(self.history)
+            save_checkpoint(self.folder, Checkpoint(epoch, best, weights, optimizer, state))
 
     def _load_weights(self, weights: Mapping[str, Tensor]) -> None:
         self.network.module.load_state_dict(weights)
@@ -259,16 +271,31 @@ class _Trainer:
         images, labels = images.to(self.fabric.device), labels.to(self.fabric.device)
         images = rotate_and_shift(images, self.training.rotation, self.training.shift, generator)
         logits, reconstruction = self.network(images)
-        classification = masked_bce(logits, labels, self.pos_weight)
+        classification = masked_bce(logits, labels, self.pos_weight, self._known_labels(labels))
         self.optimizer.zero_grad()
         self.fabric.backward(classification + self.config.head.reconstruction_weight * reconstruction)
         self.optimizer.step()
         return torch.stack([classification.detach(), reconstruction.detach().to(classification)])
 
+    def _known_labels(self, labels: Tensor) -> Tensor:
+        """How many labels are known in the batches of all processes together, for each process.
 
-def _build_optimizer(config: OptimizerConfig, network: nn.Module) -> torch.optim.Optimizer:
-    return torch.optim.NAdam(
-        network.parameters(), config.lr, config.betas, config.eps, config.weight_decay, decoupled_weight_decay=True
+        Divided by it, the mean over the processes is the loss of the whole batch, however the labels are spread.
+        """
+        known: Tensor = self.fabric.all_reduce(labels.isfinite().sum().float(), reduce_op="sum")  # type: ignore[assignment]
+        return known.clamp(min=1) / self.fabric.world_size
+
+
+def _build_optimizer(config: OptimizerConfig, network: nn.Module, seed: int) -> NAdam:
+    return NAdam(
+        network.parameters(),
+        config.lr,
+        config.betas,
+        config.eps,
+        config.weight_decay,
+        decoupled_weight_decay=True,
+        state_dtype=None if config.state_dtype is None else _DTYPES[config.state_dtype],
+        seed=int(np.random.SeedSequence(seed).generate_state(1)[0]),
     )
 
 

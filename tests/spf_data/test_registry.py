@@ -40,6 +40,6 @@ def test_a_command_line_sets_the_fields_and_shows_their_meaning():
     parser.add_argument("--data", type=DataConfig, default=DataConfig())
     arguments = ["--data.name=cxr-zones", "--data.root=somewhere", "--data.on_error=skip", "--data.image_size=64"]
     config = DataConfig(**parser.parse_args(arguments).data.as_dict())
-    shown = parser.format_help()
+    shown = " ".join(parser.format_help().split())
     assert (config.name, str(config.root), config.on_error, config.image_size) == ("cxr-zones", "somewhere", "skip", 64)
     assert "share of the full scale" in shown

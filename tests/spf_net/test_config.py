@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from spf_net.config import RunConfig, TrainingConfig, build_parser, config_to_dict, parse_config
+from spf_net.heads import HeadConfig
 
 CONFIGS = sorted((Path(__file__).resolve().parents[2] / "python" / "configs").glob("*.yaml"))
 
@@ -21,9 +22,24 @@ def test_a_section_takes_its_name(arguments: list[str]) -> None:
     assert (config.data.name, config.data.root, config.data.on_error) == ("cxr-zones", Path("some/folder"), "skip")
 
 
+def test_what_holds_for_the_phantom_does_not_bind_other_data() -> None:
+    arguments = ["--data", "cxr-zones", "--data.image_size", "1024"]
+    assert parse_config(arguments).data.image_size == 1024
+    with pytest.raises(SystemExit):
+        parse_config(["--data", "phantom", "--data.image_size", "1024"])
+
+
 def test_head_and_extractor_take_their_names_too() -> None:
     config = parse_config(["--head", "square_pooling", "--extractor", "none"])
     assert (config.head.name, config.extractor.name) == ("square_pooling", "none")
+
+
+def test_several_processes_and_the_optimizer_have_short_forms() -> None:
+    arguments = ["--devices", "2", "--strategy=ddp", "--precision", "bf16-mixed"]
+    config = parse_config([*arguments, "--optim.grad_mode", "dense", "--optim.state_dtype=bfloat16"])
+    training = config.training
+    assert (training.devices, training.strategy, training.precision) == (2, "ddp", "bf16-mixed")
+    assert (config.optimizer.grad_mode, config.optimizer.state_dtype) == ("dense", "bfloat16")
 
 
 @pytest.mark.parametrize(
@@ -55,7 +71,13 @@ def test_the_files_in_configs_are_valid(path: Path) -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--unknown", "1"], ["--head", "unknown"], ["--training.epochs", "many"], ["--training.epochs", "0"]],
+    [
+        ["--unknown", "1"],
+        ["--head", "unknown"],
+        ["--training.epochs", "many"],
+        ["--training.epochs", "0"],
+        ["--data.shift", "0.5"],
+    ],
 )
 def test_bad_settings_end_with_a_message(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_info:
@@ -71,6 +93,17 @@ def test_bad_training_settings_are_refused() -> None:
         TrainingConfig(shift=-0.1)
     with pytest.raises(ValueError, match="max_minutes must be positive, got 0"):
         TrainingConfig(max_minutes=0)
+    with pytest.raises(ValueError, match="timeout must be positive, got 0"):
+        TrainingConfig(timeout=0)
+
+
+def test_strategies_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(ValueError, match="strategy must be 'ddp' or 'map_parallel' for 2 devices, got 'single'"):
+        TrainingConfig(devices=2)
+    with pytest.raises(ValueError, match=r"precision must be 'bf16-mixed' or .* map_parallel, got '16-mixed'"):
+        TrainingConfig(strategy="map_parallel", precision="16-mixed")
+    with pytest.raises(ValueError, match="strategy must be 'single' or 'ddp' for the head 'square_pooling', got 'map_"):
+        RunConfig(head=HeadConfig("square_pooling"), training=TrainingConfig(strategy="map_parallel"))
 
 
 def leaves(default: Any, prefix: str = "") -> list[str]:

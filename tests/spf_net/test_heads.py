@@ -7,7 +7,7 @@ import torch
 from spf_net.heads import HEADS, HeadConfig, HeadName, SPFHead, build_head
 from torch import Tensor
 
-from spf_kernels import SPFAutoencoder
+from spf_kernels import FactoredGrad, SPFAutoencoder
 
 C, H, W = 5, 6, 4
 
@@ -63,6 +63,24 @@ def test_spf_without_reconstruction_has_no_decoders(maps: Tensor) -> None:
     head = build_head(HeadConfig(code_size=3, reconstruction_weight=0.0), C, (H, W)).double()
     assert sum(parameter.numel() for parameter in head.parameters()) == C * 3 * (H * W + 1)
     assert head(maps).loss == 0
+
+
+@pytest.mark.parametrize("reconstruction_weight", [0.0, 1.0])
+def test_spf_leaves_factored_gradients_that_equal_the_dense_ones(maps: Tensor, reconstruction_weight: float) -> None:
+    gradients = []
+    for grad_mode in ("dense", "factored"):
+        torch.manual_seed(0)
+        settings = HeadConfig(code_size=3, reconstruction_weight=reconstruction_weight)
+        head = build_head(settings, C, (H, W), grad_mode).double()
+        features, loss = head(maps)
+        (features.square().sum() + loss).backward()
+        gradients.append({name: parameter.grad for name, parameter in head.named_parameters()})
+    dense, factored = gradients
+    assert {name for name, gradient in factored.items() if isinstance(gradient, FactoredGrad)} == {
+        name for name in dense if name.endswith("weight")
+    }
+    for name, gradient in factored.items():
+        torch.testing.assert_close(gradient + 0, dense[name])
 
 
 @pytest.mark.parametrize("detach_target", [True, False])

@@ -40,6 +40,15 @@ def test_half_precision_is_computed_in_float32() -> None:
     assert masked_bce(logits, torch.tensor([[0.0, 1.0]])).dtype == torch.float32
 
 
+def test_parts_of_a_batch_average_to_its_loss_however_the_known_labels_are_spread() -> None:
+    logits = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
+    labels = torch.ones(6, 4)
+    labels[:3, 1:] = NAN
+    count = labels.isfinite().sum() / 2
+    parts = [masked_bce(logits[rows], labels[rows], count=count) for rows in (slice(3), slice(3, 6))]
+    torch.testing.assert_close(torch.stack(parts).mean(), masked_bce(logits, labels))
+
+
 def test_shapes_must_agree() -> None:
     with pytest.raises(ValueError, match=r"labels must have the shape of logits \(2, 3\), got \(2, 1\)"):
         masked_bce(torch.zeros(2, 3), torch.zeros(2, 1))

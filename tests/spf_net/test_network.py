@@ -37,6 +37,11 @@ def test_the_seed_decides_the_weights_and_global_state_is_left_alone() -> None:
     assert not torch.equal(first.classifier.weight, other.classifier.weight)
 
 
+def test_the_head_takes_the_grad_mode() -> None:
+    network = build_network(CIRCULAR, HeadConfig(code_size=4), 1, 64, 7, 0, "factored")
+    assert [module.grad_mode for module in network.modules() if hasattr(module, "grad_mode")] == ["factored"] * 2
+
+
 def test_parameters_are_counted() -> None:
     network = build_network(CIRCULAR, HeadConfig(name="average_pooling"), 1, 64, 7, seed=0)
     assert count_parameters(network.classifier) == 6 * 7 + 7

@@ -23,7 +23,7 @@ class PhantomConfig:
         shift: Patients are displaced by up to this share of the image's width along both axes: 0, 0.03 or 0.08.
         anatomy: "normal", or "translated": the control in which nothing but position tells the side.
         mode: "images" for radiographs, "maps" for one noisy map a finding, to feed a head without any network.
-        noise: Standard deviation of the pixel noise, as a share of the full grey scale.
+        noise: Standard deviation of the pixel noise, as a share of the full scale.
         finding_size: Scales the diameter of the findings.
         contrast: Scales the density of the findings.
         seed: Everything follows from it.
