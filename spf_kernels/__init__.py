@@ -2,7 +2,7 @@
 
 from importlib.metadata import PackageNotFoundError, version
 
-from spf_kernels import distributed, functional
+from spf_kernels import distributed, functional, optim
 from spf_kernels.backends.native import NativeUnavailableError
 from spf_kernels.counters import counters, reset_counters
 from spf_kernels.factors import FactoredGrad
@@ -28,6 +28,7 @@ __all__ = [
     "distributed",
     "empty_cache",
     "functional",
+    "optim",
     "reset_counters",
     "set_cache_limit",
     "use_backend",

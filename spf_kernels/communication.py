@@ -1,8 +1,8 @@
 """What ranks send each other: collectives of `torch.distributed` whose bytes are counted and whose errors explain.
 
 The counted bytes are those that one rank sends: (R - 1) times its share in an all-gather, 2 (R - 1) / R times the
-tensor in an all-reduce (ring algorithms), and in an all-to-all what goes to others. Broadcasts, checkpoints and norms are
-not counted.
+tensor in an all-reduce (ring algorithms), and in an all-to-all what goes to others. Broadcasts, checkpoints and norms
+are not counted.
 """
 
 from __future__ import annotations

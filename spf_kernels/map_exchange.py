@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+
+# torch.compiler.disable would import the compiler, and Triton, as soon as this module is
+from torch._compile import _disable_dynamo
 from torch.autograd import Function
 from torch.nn.parallel import DistributedDataParallel
 
@@ -54,7 +57,7 @@ class MapShards:
         return self
 
     # the sizes of the messages are known only when they are sent
-    @torch.compiler.disable
+    @_disable_dynamo
     def send_maps(self, maps: Tensor, weight: Tensor) -> tuple[Exchange, Tensor]:
         """Sends maps to their owners.
 
@@ -75,7 +78,7 @@ class MapShards:
         exchange = Exchange(self, batch_sizes(maps.shape[0], maps.device, self.group))
         return exchange, _ToOwners.apply(maps, exchange, self.counts, "maps")
 
-    @torch.compiler.disable
+    @_disable_dynamo
     def send_codes(self, codes: Tensor, weight: Tensor) -> tuple[Exchange, Tensor]:
         """Sends codes (B, C*D) or (B, C, D) to the decoders: (samples of all ranks, own maps, D). See `send_maps`."""
         _check_ignored(weight)
@@ -99,13 +102,13 @@ class Exchange:
     shards: MapShards
     batches: list[int]
 
-    @torch.compiler.disable
+    @_disable_dynamo
     def return_maps(self, what: str, maps: Tensor) -> Tensor:
         """(samples of all ranks, own maps, N) numbers of every map to (B, C, N)."""
         result: Tensor = _ToSamples.apply(maps, self, self.shards.counts, what)
         return result
 
-    @torch.compiler.disable
+    @_disable_dynamo
     def return_losses(self, losses: Tensor) -> Tensor:
         """Each sample's mean over its maps.
 
@@ -164,7 +167,7 @@ class _ToSamples(Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         exchange, counts, what = ctx.route
         gradient = _ToOwners.apply(gradients[0], exchange, counts, f"gradient of {what}")
-        return gradient, None, None, None
+        return gradient / len(exchange.batches), None, None, None
 
 
 def _check_ignored(weight: Tensor) -> None:

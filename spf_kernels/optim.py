@@ -5,6 +5,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
+
+# torch.compiler.disable would import the compiler, and Triton, as soon as this module is
+from torch._compile import _disable_dynamo
 from torch.optim.optimizer import ParamsT
 
 from spf_kernels import ops
@@ -100,7 +103,7 @@ class NAdam(torch.optim.NAdam):
         super().add_param_group(param_group)
 
     # a compiler would take the step's numbers, which change every time, for constants
-    @torch.compiler.disable
+    @_disable_dynamo
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One step of every parameter that has a gradient.

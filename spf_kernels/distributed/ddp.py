@@ -118,7 +118,7 @@ def _gather(own: FactoredGrad, batches: list[int], group: "ProcessGroup") -> Fac
         own.contents.factors()
         left, right = (_unpad(every, batches) for every, _ in started)
         # at least float32, as for every other scaled gradient
-        return left.to(torch.promote_types(left.dtype, torch.float32)), right
+        return left.to(torch.promote_types(left.dtype, torch.float32)) / len(batches), right
 
     left, right = (every[:total] for every, _ in started)
     gathered = FactoredGrad(left, right, own.dtype)

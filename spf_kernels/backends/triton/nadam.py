@@ -34,13 +34,6 @@ def _lerp(start, end, share):
 
 
 @triton.jit
-def _average(old, new, share):
-    # from the nearer end, as torch.lerp: from the other one a small result is lost in the rounding of a large one
-    step = new - old
-    return tl.where(share < 0.5, old + share * step, new - (1 - share) * step)
-
-
-@triton.jit
 def _update(
     weights,
     momenta,
