@@ -94,6 +94,19 @@ def decoder_bytes(case: Case) -> int:
     return 2 * case.codes_bytes + case.maps_bytes + 2 * case.weight_bytes + 2 * bias
 
 
+def update_bytes(case: Case, state_itemsize: int = 4) -> int:
+    """NAdam on one weight from factors: reads them; reads and writes weight, momentum, variance."""
+    state = case.weight_bytes // case.dtype.itemsize * state_itemsize
+    return case.codes_bytes + case.maps_bytes + 2 * (case.weight_bytes + 2 * state)
+
+
+def training_bytes(case: Case, state_itemsize: int = 4) -> int:
+    """Encode, decode, loss, the gradients of maps and codes, both weights' update: no weight gradient is written."""
+    backward = case.codes_bytes + case.weight_bytes + case.maps_bytes
+    decoder = decoder_bytes(case) - case.weight_bytes
+    return forward_bytes(case) + backward + decoder + 2 * update_bytes(case, state_itemsize)
+
+
 @dataclass(frozen=True)
 class Inputs:
     """The tensors of one weight set.
@@ -129,18 +142,20 @@ def rotation(case: Case) -> int:
     return math.ceil(2 * _last_level_cache_bytes() / case.weight_bytes) if case.num_maps == 128 else 2
 
 
-def make_inputs(case: Case, seed: int, encoder: bool = True, decoder: bool = True) -> Inputs:
+def make_inputs(
+    case: Case, seed: int, encoder: bool = True, decoder: bool = True, device: str | torch.device = "cpu"
+) -> Inputs:
     """Random inputs, initialised as nn.Linear initialises its own; parts not asked for are empty."""
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator(device).manual_seed(seed)
     B, C, D, S = case.batch, case.num_maps, case.code_size, case.pixels
 
     def uniform(bound: float, *shape: int) -> Tensor:
-        values = torch.empty(shape, dtype=case.dtype)
+        values = torch.empty(shape, dtype=case.dtype, device=device)
         # as our modules do for their weights; here the peers read the same memory
         native.advise_huge_pages(values)
         return values.uniform_(-bound, bound, generator=generator)
 
-    nothing = torch.empty(0, dtype=case.dtype)
+    nothing = torch.empty(0, dtype=case.dtype, device=device)
     return Inputs(
         maps=uniform(1.0, B, C, case.side, case.side),
         weight=uniform(1 / math.sqrt(S), C, D, S) if encoder else nothing,
@@ -166,6 +181,11 @@ def paper_size_cases(quick: bool) -> list[Case]:
     """The cases of the paper's size, any batch; for `quick` a tiny one."""
     cases = all_cases(quick)
     return cases[:1] if quick else [case for case in cases if case.is_paper_size]
+
+
+def training_cases(quick: bool) -> list[Case]:
+    """The cases of the paper's size in float32, any batch; for `quick` a tiny one."""
+    return [case for case in paper_size_cases(quick) if case.dtype == torch.float32]
 
 
 def main_case(quick: bool) -> Case:

@@ -1,5 +1,6 @@
 """The cases of the benchmarks, `--quick`, and what the JSON says about the machine."""
 
+import gc
 import os
 import platform
 from collections.abc import Iterator
@@ -13,7 +14,11 @@ import spf_kernels
 from bench import cases
 from spf_kernels.backends import native
 
-_FIXTURES = {"case": cases.all_cases, "paper_size_case": cases.paper_size_cases}
+_FIXTURES = {
+    "case": cases.all_cases,
+    "paper_size_case": cases.paper_size_cases,
+    "training_case": cases.training_cases,
+}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -38,6 +43,8 @@ def _start_afresh() -> Iterator[None]:
     """No compiled graph and no recycled buffer of the case before: torch.compile then sees one size, its best form."""
     torch._dynamo.reset()
     yield
+    # modules and optimizers refer to themselves
+    gc.collect()
     spf_kernels.empty_cache()
 
 

@@ -1,10 +1,12 @@
 """No speed-up on a red gate: before anything is timed, every provider is compared with float64."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from bench.cases import Inputs
-from bench.peers import Layer
+from bench.peers import Layer, Read
 
 # relative error in the 2-norm; a wrong operand, layout or scale is off by far more
 LARGEST_ERROR = {torch.float32: 1e-5, torch.bfloat16: 1.5e-2}
@@ -107,6 +109,70 @@ def exact_autoencoder(inputs: Inputs) -> Values:
     }
 
 
+def _nadam(parameters: Sequence[Tensor], learning_rate: float) -> torch.optim.Optimizer:
+    return torch.optim.NAdam(parameters, lr=learning_rate)
+
+
+def _optimized(prefix: str, weight: Tensor, optimizer: torch.optim.Optimizer) -> Values:
+    state = optimizer.state[weight]
+    return {
+        f"{prefix}weight": weight.detach(),
+        f"{prefix}momentum": state["exp_avg"],
+        f"{prefix}variance": state["exp_avg_sq"],
+    }
+
+
+def exact_training(inputs: Inputs, learning_rate: float, steps: int) -> Values:
+    """Both weights, their momentum and variance after some steps of NAdam in float64, for the chosen maps."""
+    C = len(inputs.weight)
+    chosen = chosen_maps(C)
+    maps = inputs.maps.flatten(2)[:, chosen].double()
+    weight, bias, decoder_weight, decoder_bias = parameters = [
+        _leaf(t[chosen]) for t in (inputs.weight, inputs.bias, inputs.decoder_weight, inputs.decoder_bias)
+    ]
+    optimizer = _nadam(parameters, learning_rate)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        codes = torch.einsum("bcs,cds->bcd", maps, weight) + bias
+        decoded = torch.einsum("bcd,cds->bcs", codes, decoder_weight) + decoder_bias
+        loss = (decoded - maps).square().sum() / inputs.maps.numel()
+        torch.autograd.backward((codes, loss), (by_map(inputs.codes_gradient, C).double(), None))
+        optimizer.step()
+    return _optimized("encoder ", weight, optimizer) | _optimized("decoder ", decoder_weight, optimizer)
+
+
+def exact_update(weight: Tensor, left: Tensor, right: Tensor, learning_rate: float, steps: int) -> Values:
+    """Weight (C, D, S), momentum and variance after some steps in float64 with one gradient, for the chosen maps.
+
+    Args:
+        weight: (C, D, S).
+        left: (B, C, D), with `right` the gradient's factors.
+        right: (B, C, S).
+        learning_rate: NAdam's.
+        steps: How many.
+    """
+    chosen = chosen_maps(len(weight))
+    exact = _leaf(weight[chosen])
+    exact.grad = torch.einsum("bcd,bcs->cds", left[:, chosen].double(), right[:, chosen].double())
+    optimizer = _nadam([exact], learning_rate)
+    for _ in range(steps):
+        optimizer.step()
+    return _optimized("", exact, optimizer)
+
+
+def optimized(prefix: str, module: Layer, optimizer: torch.optim.Optimizer, num_maps: int) -> Values:
+    """A provider's weight, momentum and variance for the chosen maps, named as `exact_training` names them."""
+
+    def stacked(read: Read) -> Tensor:
+        return torch.stack([module.weight_of(index, read) for index in chosen_maps(num_maps)])
+
+    return {
+        f"{prefix}weight": stacked(torch.Tensor.detach),
+        f"{prefix}momentum": stacked(lambda parameter: optimizer.state[parameter]["exp_avg"]),
+        f"{prefix}variance": stacked(lambda parameter: optimizer.state[parameter]["exp_avg_sq"]),
+    }
+
+
 def errors(found: Values, exact: Values) -> dict[str, float]:
     """The relative error of each value in the 2-norm. Raises for a value of another shape."""
     for name, value in found.items():
@@ -125,3 +191,11 @@ def check(by_provider: dict[str, dict[str, float]], dtype: torch.dtype) -> None:
         for name, error in found.items():
             if not error <= limit:
                 raise AssertionError(f"{provider}: {name} must be within {limit} of float64, got {error:.2e}")
+
+
+def check_optimized(by_provider: dict[str, dict[str, float]], with_bf16_state: str) -> None:
+    """`check` in float32; of one provider momentum and variance are bfloat16."""
+    for provider, found in by_provider.items():
+        state = {name for name in found if provider == with_bf16_state and not name.endswith("weight")}
+        check({provider: {name: error for name, error in found.items() if name in state}}, torch.bfloat16)
+        check({provider: {name: error for name, error in found.items() if name not in state}}, torch.float32)

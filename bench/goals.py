@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass
 
-from bench.peers import BADDBMM, LOOP, OURS, WEIGHT_FIRST
+from bench import memory
+from bench.optimizers import FOREACH, OURS_BF16_STATE
+from bench.peers import BADDBMM, COMPILED, LOOP, OURS, WEIGHT_FIRST
 from bench.results import MAIN_BF16, MAIN_FP32, Results
-from bench.steps import BACKWARD, FORWARD, FORWARD_BACKWARD
+from bench.steps import BACKWARD, FORWARD, FORWARD_BACKWARD, STEP, UPDATE
 
 DECODER = "decoder, loss and gradients"
 # the goal for the share of the pure read is set where reading decides, not arithmetic
@@ -35,6 +37,17 @@ class Goal:
     span: str
     field: str = "ours_is_faster_by"
 
+    @property
+    def unit(self) -> str:
+        """Behind the numbers."""
+        return "x" if self.field == "ours_is_faster_by" else ""
+
+    def is_reached(self, value: float) -> bool:
+        return self.goal is None or value >= self.goal
+
+    def is_stretch_reached(self, value: float) -> bool:
+        return self.stretch is not None and value >= self.stretch
+
     def measured(self, results: Results) -> float | None:
         """The least value over the cases; None where one of them was not measured."""
         found = [results.numbers(self.suite, case, self.provider, self.span) for case in self.cases]
@@ -42,9 +55,40 @@ class Goal:
         return min(values) if len(values) == len(self.cases) else None
 
 
+@dataclass(frozen=True)
+class MemoryGoal:
+    """At most this share of the loop's peak in the training step, above what the process takes before.
+
+    Attributes:
+        what: In words.
+        goal: The share.
+        provider: Whose peak.
+    """
+
+    what: str
+    goal: float
+    provider: str
+    stretch: None = None
+    unit: str = ""
+
+    def measured(self, results: Results) -> float | None:
+        """The share; None where the main case was not measured."""
+        measured = results.memory.get(memory.TRAINING)
+        if measured is None or not measured["main"]:
+            return None
+        peaks = measured["peak_mb"]
+        return memory.growth(peaks[self.provider]) / memory.growth(peaks[LOOP])
+
+    def is_reached(self, value: float) -> bool:
+        return value <= self.goal
+
+    def is_stretch_reached(self, _value: float) -> bool:
+        return False
+
+
 _FP32, _BF16 = (MAIN_FP32,), (MAIN_BF16,)
 
-GOALS = (
+GOALS: tuple[Goal | MemoryGoal, ...] = (
     Goal("forward fp32 against baddbmm", 1.9, 2.2, "forward", _FP32, BADDBMM, FORWARD),
     Goal("forward fp32 against the loop", 2.8, 3.5, "forward", _FP32, LOOP, FORWARD),
     Goal("forward fp32, share of the pure read", 0.70, 0.80, "forward", _FP32, OURS, FORWARD, "share_of_limit"),
@@ -54,15 +98,20 @@ GOALS = (
     Goal("backward fp32 against baddbmm, weight first", None, None, "backward", _FP32, WEIGHT_FIRST, BACKWARD),
     Goal("backward fp32 against the loop", 3.5, 7.0, "backward", _FP32, LOOP, BACKWARD),
     Goal("decoder, loss and gradients fp32 against baddbmm", 9.0, 12.0, DECODER, _FP32, BADDBMM, FORWARD_BACKWARD),
+    Goal("training step against the loop", 3.5, 4.5, "training step", _FP32, LOOP, STEP),
+    Goal("training step against torch.compile", 6.0, None, "training step", _FP32, COMPILED, STEP),
+    Goal("update against torch's foreach", 5.0, None, "update", _FP32, FOREACH, UPDATE),
+    MemoryGoal("training step, memory over the loop's, at most", 0.75, OURS),
+    MemoryGoal("the same with bf16 state, at most", 0.53, OURS_BF16_STATE),
 )
 
 
-def verdict(goal: Goal, value: float | None) -> str:
+def verdict(goal: Goal | MemoryGoal, value: float | None) -> str:
     """In a word."""
     if value is None:
         return "not measured"
     if goal.goal is None:
         return ""
-    if goal.stretch is not None and value >= goal.stretch:
+    if goal.is_stretch_reached(value):
         return "stretch goal reached"
-    return "reached" if value >= goal.goal else "**missed**"
+    return "reached" if goal.is_reached(value) else "**missed**"

@@ -7,7 +7,7 @@ weights in the layout (C, D, S), and share the storage they are given where thei
 import math
 from collections.abc import Callable, Sequence
 from functools import cache
-from typing import ClassVar, cast
+from typing import Any, ClassVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -25,15 +25,30 @@ WEIGHT_FIRST = "baddbmm, weight first"
 COMPILED = "torch.compile(einsum)"
 CONV = "grouped conv1d"
 
+Read = Callable[[Tensor], Tensor]
+
+
+def is_ours(provider: str) -> bool:
+    """Whether it is no peer: ours, in one of its forms."""
+    return provider.startswith(OURS)
+
 
 class Layer(nn.Module):
     """All encoders, or all decoders, of one provider."""
 
     name: ClassVar[str]
 
+    def weight_of(self, index: int, read: Read) -> Tensor:
+        """Of map `index`, (D, S): what `read` finds for the parameter, itself or its gradient, say."""
+        raise NotImplementedError
+
+    def bias_of(self, index: int, read: Read) -> Tensor:
+        """Of map `index`."""
+        raise NotImplementedError
+
     def gradient(self, index: int) -> tuple[Tensor, Tensor]:
         """Of map `index`: the weight's (D, S) and the bias' gradient."""
-        raise NotImplementedError
+        return self.weight_of(index, _gradient), self.bias_of(index, _gradient)
 
 
 class WholeWeight(Layer):
@@ -44,8 +59,11 @@ class WholeWeight(Layer):
         self.weight = nn.Parameter(weight)
         self.bias = nn.Parameter(bias)
 
-    def gradient(self, index: int) -> tuple[Tensor, Tensor]:
-        return _gradient(self.weight)[index], _gradient(self.bias)[index]
+    def weight_of(self, index: int, read: Read) -> Tensor:
+        return read(self.weight)[index]
+
+    def bias_of(self, index: int, read: Read) -> Tensor:
+        return read(self.bias)[index]
 
 
 def _gradient(parameter: Tensor) -> Tensor:
@@ -90,9 +108,11 @@ class LoopEncoder(Layer):
         inputs = maps.flatten(2).unbind(1)
         return torch.cat([layer(x) for layer, x in zip(self.layers, inputs, strict=True)], 1)
 
-    def gradient(self, index: int) -> tuple[Tensor, Tensor]:
-        layer = cast(nn.Linear, self.layers[index])
-        return _gradient(layer.weight), _gradient(layer.bias)
+    def weight_of(self, index: int, read: Read) -> Tensor:
+        return read(cast(nn.Linear, self.layers[index]).weight)
+
+    def bias_of(self, index: int, read: Read) -> Tensor:
+        return read(cast(nn.Linear, self.layers[index]).bias)
 
 
 class BaddbmmEncoder(WholeWeight):
@@ -125,9 +145,9 @@ class WeightFirstEncoder(WholeWeight):
 
 
 @cache
-def _compiled(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """`torch.compile` at the first call: processes that do not compile are spared its import."""
-    compiled: Callable[..., Tensor] = torch.compile(function)
+    compiled: Callable[..., Any] = torch.compile(function)
     return compiled
 
 
@@ -218,9 +238,11 @@ class LoopDecoder(Layer):
         losses = [F.mse_loss(layer(z), x) for layer, z, x in zip(self.layers, inputs, targets, strict=True)]
         return torch.stack(losses).mean()
 
-    def gradient(self, index: int) -> tuple[Tensor, Tensor]:
-        layer = cast(nn.Linear, self.layers[index])
-        return _gradient(layer.weight).T, _gradient(layer.bias)
+    def weight_of(self, index: int, read: Read) -> Tensor:
+        return read(cast(nn.Linear, self.layers[index]).weight).T
+
+    def bias_of(self, index: int, read: Read) -> Tensor:
+        return read(cast(nn.Linear, self.layers[index]).bias)
 
 
 class BaddbmmDecoder(WholeWeight):
@@ -271,13 +293,33 @@ class Autoencoder(nn.Module):
         return codes, self.decoder(codes, maps.detach())
 
 
+def _einsum_autoencoder(
+    maps: Tensor, weight: Tensor, bias: Tensor, decoder_weight: Tensor, decoder_bias: Tensor
+) -> tuple[Tensor, Tensor]:
+    codes = torch.einsum("bcs,cds->bcd", maps, weight) + bias
+    decoded = torch.einsum("bcd,cds->bcs", codes, decoder_weight) + decoder_bias
+    return codes.flatten(1), F.mse_loss(decoded, maps.detach())
+
+
+class CompiledAutoencoder(Autoencoder):
+    """Encoder, decoder and loss in one graph."""
+
+    encoder: WholeWeight
+    decoder: WholeWeight
+
+    def forward(self, maps: Tensor) -> tuple[Tensor, Tensor]:
+        parameters = (self.encoder.weight, self.encoder.bias, self.decoder.weight, self.decoder.bias)
+        codes, loss = _compiled(_einsum_autoencoder)(maps.flatten(2), *parameters)
+        return codes, loss
+
+
 class OursAutoencoder(Autoencoder):
     """`spf_kernels.SPFAutoencoder`; `encoder` and `decoder` hold its parameters."""
 
-    def __init__(self, encoder: WholeWeight, decoder: WholeWeight) -> None:
+    def __init__(self, encoder: WholeWeight, decoder: WholeWeight, grad_mode: str = "dense") -> None:
         super().__init__(encoder, decoder)
         C, D, S = encoder.weight.shape
-        self.layer = spf_kernels.SPFAutoencoder(C, math.isqrt(S), D, device="meta")
+        self.layer = spf_kernels.SPFAutoencoder(C, math.isqrt(S), D, device="meta", grad_mode=grad_mode)
         self.layer.encoder.weight, self.layer.encoder.bias = encoder.weight, encoder.bias
         self.layer.decoder.weight, self.layer.decoder.bias = decoder.weight, decoder.bias
 

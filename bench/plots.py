@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from bench.goals import DECODER
 from bench.results import Case, Results, best_peer
-from bench.steps import BACKWARD, FORWARD, FORWARD_BACKWARD
+from bench.steps import BACKWARD, FORWARD, FORWARD_BACKWARD, STEP, UPDATE
 
 # (file, suite, what was timed)
 PICTURES = (
@@ -17,6 +17,8 @@ PICTURES = (
     ("backward.png", "backward", BACKWARD),
     ("decoder.png", DECODER, FORWARD_BACKWARD),
     ("autoencoder.png", "auto-encoder step", FORWARD_BACKWARD),
+    ("step.png", "training step", STEP),
+    ("update.png", "update", UPDATE),
 )
 _TITLES = {"float32": "fp32", "bfloat16": "bf16"}
 _COLOURS = ("#0072b2", "#d55e00", "#009e73")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.peers import KERNELS_ALONE, OURS
+from bench.peers import is_ours
 
 MAIN_FP32 = "B12-64x64-D128-fp32"
 MAIN_BF16 = "B12-64x64-D128-bf16"
@@ -23,13 +23,13 @@ class Results:
         machine: The facts that conftest adds.
         date: ISO, to the second.
         cases: What `rounds.measure` left, in the order of measurement.
-        memory: What test_memory left; empty where it did not run.
+        memory: What `rounds.measure_memory` left, by the step that was measured.
     """
 
     machine: dict[str, Any]
     date: str
     cases: list[Case]
-    memory: dict[str, Any]
+    memory: dict[str, dict[str, Any]]
 
     def suite(self, name: str) -> list[Case]:
         """Its cases in the order of measurement."""
@@ -54,12 +54,11 @@ def load(path: Path) -> Results:
     if "spf" not in raw.get("machine_info", {}):
         raise ValueError(f"path must be a JSON of the benchmarks in bench/, got {path}")
     left = [benchmark["extra_info"] for benchmark in raw["benchmarks"]]
-    memory = [info for info in left if info["suite"] == "memory"]
     return Results(
         machine=raw["machine_info"]["spf"],
         date=raw["datetime"][:19],
         cases=[info for info in left if info["suite"] != "memory"],
-        memory=memory[0] if memory else {},
+        memory={info["step"]: info for info in left if info["suite"] == "memory"},
     )
 
 
@@ -68,7 +67,7 @@ def best_peer(case: Case, span: str) -> str:
     peers: dict[str, float] = {
         name: spans[span]["median_ms"]
         for name, spans in case["providers"].items()
-        if name not in (OURS, KERNELS_ALONE) and span in spans
+        if not is_ours(name) and span in spans
     }
     return min(peers, key=peers.__getitem__)
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from pytest_benchmark.fixture import BenchmarkFixture
 
+from bench import memory
 from bench.cases import Case
 from bench.limits import READ, WRITE, Limit
 from bench.peers import OURS
@@ -26,14 +27,14 @@ class Work:
     """What a span has to move at least.
 
     Attributes:
-        num_bytes: Counted by hand, the same for every provider.
+        num_bytes: Counted by hand, the same for every provider with the same task.
         reads: How often the weights have to be read.
         writes: How often as many bytes as the weights' have to be written.
     """
 
     num_bytes: int
-    reads: int
-    writes: int
+    reads: float
+    writes: float
 
 
 def interleave(benchmark: BenchmarkFixture, steps: Mapping[str, Step], weight_sets: int, seconds: float) -> Recorded:
@@ -92,12 +93,15 @@ def _median_ratio(above: Sequence[float], below: Sequence[float]) -> float:
     return median(a / b for a, b in zip(above, below, strict=True))
 
 
-def summarise(recorded: Recorded, work: dict[str, Work]) -> dict[str, dict[str, dict[str, float]]]:
+def summarise(
+    recorded: Recorded, work: dict[str, Work], own_work: Mapping[str, dict[str, Work]]
+) -> dict[str, dict[str, dict[str, float]]]:
     """By provider and span: median, min, n, bytes, GB/s, share of the limit, and how much faster ours is.
 
     Args:
         recorded: The rounds, the limits among them.
         work: Of the spans to report.
+        own_work: Of providers whose task is another.
     """
     read, write = _column(recorded[READ], READ), _column(recorded[WRITE], WRITE)
     providers: dict[str, dict[str, dict[str, float]]] = {}
@@ -105,7 +109,7 @@ def summarise(recorded: Recorded, work: dict[str, Work]) -> dict[str, dict[str, 
         if provider in (READ, WRITE):
             continue
         providers[provider] = {}
-        for span, needed in work.items():
+        for span, needed in {**work, **own_work.get(provider, {})}.items():
             if span not in rounds[0]:
                 continue
             seconds, ours = _column(rounds, span), _column(recorded[OURS], span)
@@ -127,14 +131,29 @@ def measure(
     weight_sets: int,
     work: dict[str, Work],
     errors: dict[str, dict[str, float]],
+    own_work: Mapping[str, dict[str, Work]] | None = None,
+    seconds: float | None = None,
 ) -> None:
-    """Times the steps of one case with the limits beside them and leaves the numbers in `benchmark.extra_info`."""
+    """Times the steps of one case with the limits beside them and leaves the numbers in `benchmark.extra_info`.
+
+    Args:
+        benchmark: pytest-benchmark's.
+        suite: Its name.
+        case: The sizes.
+        steps: By provider, ours last.
+        limits: The pure read and write.
+        weight_sets: How many.
+        work: Of the spans to report.
+        errors: By provider.
+        own_work: Of providers whose task is another.
+        seconds: Of all rounds, by default the case's.
+    """
     *peers, ours = steps
     everything: dict[str, Step] = {name: steps[name] for name in peers}
     # the write comes early: what it leaves in the caches to be written back does not meet our own call
     everything = {limit.kind: limit for limit in reversed(limits)} | everything | {ours: steps[ours]}
     benchmark.group = suite
-    recorded = interleave(benchmark, everything, weight_sets, case.seconds)
+    recorded = interleave(benchmark, everything, weight_sets, seconds or case.seconds)
     details: dict[str, Any] = {
         "suite": suite,
         "case": case.label,
@@ -153,7 +172,18 @@ def measure(
             }
             for limit in limits
         },
-        "providers": summarise(recorded, work),
+        "providers": summarise(recorded, work, own_work or {}),
         "errors": errors,
     }
     benchmark.extra_info.update(details)
+
+
+def measure_memory(benchmark: BenchmarkFixture, case: Case, what: str) -> None:
+    """Measures every provider's peak in `what`, a step of `memory`, and leaves them in `benchmark.extra_info`."""
+    *others, ours = memory.providers(what)
+    peaks = {name: memory.measure(case, what, name) for name in others}
+    benchmark.group = "memory"
+    # pytest-benchmark writes out only what it timed
+    peaks[ours] = benchmark.pedantic(memory.measure, args=(case, what, ours))
+    benchmark.extra_info.update(suite="memory", step=what, case=case.label, main=case.is_main, peak_mb=peaks)
+    assert all(peak["peak"] >= peak["before"] for peak in peaks.values())

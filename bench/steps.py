@@ -9,10 +9,13 @@ from torch import Tensor, nn
 
 Spans = dict[str, float]
 Step = Callable[[int], Spans]
+Update = Callable[[], object]
 
 FORWARD = "forward"
 BACKWARD = "backward"
 FORWARD_BACKWARD = "forward + backward"
+STEP = "step"
+UPDATE = "update"
 
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -98,3 +101,31 @@ class KernelStep(TrainingStep[Module]):
         self._last = index
         self.outputs = (loss,)
         return {FORWARD_BACKWARD: end - start}
+
+
+class UpdatingStep(TrainingStep[Module]):
+    """A whole turn of the training loop of one weight set: zero_grad, forward, backward, the optimizer's step."""
+
+    def __init__(
+        self, module: Module, inputs: tuple[Tensor, ...], upstream: tuple[Tensor | None, ...], update: Update
+    ) -> None:
+        super().__init__([module], [inputs], with_gradient=(True,) * len(inputs), upstream=upstream)
+        self._update = update
+
+    def __call__(self, index: int) -> Spans:
+        start = perf_counter()
+        super().__call__(index)
+        self._update()
+        return {STEP: perf_counter() - start}
+
+
+class UpdateStep:
+    """The optimizer's step alone, one a weight set: the gradient is there, and stays."""
+
+    def __init__(self, updates: Sequence[Update]) -> None:
+        self._updates = updates
+
+    def __call__(self, index: int) -> Spans:
+        start = perf_counter()
+        self._updates[index]()
+        return {UPDATE: perf_counter() - start}

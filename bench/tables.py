@@ -2,10 +2,11 @@
 
 from collections.abc import Iterable, Sequence
 
+from bench import memory
 from bench.goals import DECODER, GOALS, verdict
 from bench.peers import BADDBMM, LOOP, OURS
 from bench.results import Case, Results, best_peer
-from bench.steps import BACKWARD, FORWARD, FORWARD_BACKWARD
+from bench.steps import BACKWARD, FORWARD, FORWARD_BACKWARD, STEP, UPDATE
 
 # (suite, spans, the limit in words)
 SUITES = (
@@ -18,6 +19,8 @@ SUITES = (
     ),
     (DECODER, (FORWARD_BACKWARD,), "one read and one write of the weights"),
     ("auto-encoder step", (FORWARD_BACKWARD,), "three reads and two writes of the weights"),
+    ("training step", (STEP,), "nine reads and six writes of one weight, with bf16 state seven and four"),
+    ("update", (UPDATE,), "three reads and three writes of the weight, with bf16 state two and two"),
 )
 
 
@@ -48,8 +51,7 @@ def _goals(results: Results) -> str:
     rows = []
     for goal in GOALS:
         value = goal.measured(results)
-        unit = "x" if goal.field == "ours_is_faster_by" else ""
-        numbers = ["–" if x is None else f"{x:.2f}{unit}" for x in (goal.goal, goal.stretch, value)]
+        numbers = ["–" if x is None else f"{x:.2f}{goal.unit}" for x in (goal.goal, goal.stretch, value)]
         rows.append([goal.what, *numbers, verdict(goal, value)])
     return _table(("B=12, 128 maps of 64x64, D=128", "goal", "stretch", "measured", ""), rows)
 
@@ -93,15 +95,36 @@ def _main_case(results: Results) -> str:
     return "\n".join(parts)
 
 
+def _share(part: float, whole: float) -> str:
+    # a quick run's tiny sizes may take no memory at all
+    return f"{part / whole:.2f}" if whole else "–"
+
+
 def _memory(results: Results) -> str:
-    if not results.memory:
-        return "Not measured.\n"
-    peaks = results.memory["peak_mb"]
-    rows = [
-        [name, _number(peak["peak"]), _number(peak["before"]), f"{peak['peak'] / peaks[OURS]['peak']:.2f}x"]
-        for name, peak in sorted(peaks.items(), key=lambda item: float(item[1]["peak"]))
-    ]
-    return _table(("provider", "peak MB", "of it before the parameters exist", "peak / ours"), rows)
+    parts = []
+    for what, measured in results.memory.items():
+        peaks = measured["peak_mb"]
+        rows = [
+            [
+                name,
+                _number(peak["peak"]),
+                _number(peak["before"]),
+                _number(memory.growth(peak)),
+                _share(memory.growth(peak), memory.growth(peaks[LOOP])),
+                _share(peak["peak"], peaks[LOOP]["peak"]),
+            ]
+            for name, peak in sorted(peaks.items(), key=lambda item: memory.growth(item[1]))
+        ]
+        header = (
+            "provider",
+            "peak MB",
+            "before the parameters exist",
+            "difference",
+            "of the loop's",
+            "peak of the loop's",
+        )
+        parts.append(f"### {what}, {measured['case']}\n\n{_table(header, rows)}")
+    return "\n".join(parts) or "Not measured.\n"
 
 
 def _all_cases(cases: list[Case], span: str) -> str:
@@ -146,7 +169,7 @@ def page(results: Results, pictures: Sequence[str]) -> str:
         _goals(results),
         "## The main case\n",
         _main_case(results),
-        f"## Peak memory of an auto-encoder step{', ' + results.memory['case'] if results.memory else ''}\n",
+        "## Peak memory\n",
         _memory(results),
         "## All cases\n",
         *(f"![{name.removesuffix('.png')}]({name})\n" for name in pictures),

@@ -98,11 +98,4 @@ def test_autoencoder_step(benchmark: BenchmarkFixture, case: Case) -> None:
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads VmHWM from /proc/self/status")
 def test_memory(benchmark: BenchmarkFixture, quick: bool) -> None:
-    case = cases.main_case(quick)
-    *others, ours = peers.AUTOENCODERS
-    peaks = {name: memory.measure(case, name) for name in others}
-    benchmark.group = "memory"
-    # pytest-benchmark writes out only what it timed
-    peaks[ours] = benchmark.pedantic(memory.measure, args=(case, ours))
-    benchmark.extra_info.update(suite="memory", case=case.label, main=case.is_main, peak_mb=peaks)
-    assert all(peak["peak"] > peak["before"] for peak in peaks.values())
+    rounds.measure_memory(benchmark, cases.main_case(quick), memory.GRADIENTS)
