@@ -20,13 +20,17 @@ $(VENV)/installed: pyproject.toml setup.py $(wildcard csrc/*)
 demo: install
 	$(BIN)/python python/demo.py
 
-# First the Triton kernels on the CPU, interpreted: a process of its own, since Triton looks at the variable when it is
-# imported. Triton has packages for Linux on x86_64, and there it must be installed.
+# The Triton kernels are tested on the CPU, interpreted: in a process of its own, since Triton looks at the variable when
+# it is imported, and beside the other tests, to be done sooner. Triton has packages for Linux on x86_64, and there it
+# must be installed.
 test: install
-	@if [ "$$(uname -sm)" = "Linux x86_64" ] || $(BIN)/python -c "import triton" 2>/dev/null; then set -x; \
-	  TRITON_INTERPRET=1 SPF_TEST_BACKEND=triton $(BIN)/python -m pytest tests/spf_kernels; \
-	else echo "Triton kernels not tested: triton is not installed ($$(uname -sm))"; fi
-	$(BIN)/python -m pytest
+	@mkdir -p build; interpreted=build/interpreted.log; \
+	if [ "$$(uname -sm)" = "Linux x86_64" ] || $(BIN)/python -c "import triton" 2>/dev/null; then \
+	  TRITON_INTERPRET=1 SPF_TEST_BACKEND=triton OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/spf_kernels \
+	    >$$interpreted 2>&1 & \
+	else echo "Triton kernels not tested: triton is not installed ($$(uname -sm))" >$$interpreted & fi; \
+	set -x; $(BIN)/python -m pytest || { kill $$!; exit 1; }; \
+	wait $$! && tail -n 5 $$interpreted || { cat $$interpreted; exit 1; }
 
 lint: install
 	$(BIN)/ruff check .

@@ -12,7 +12,7 @@ from bench.optimizers import BF16_BYTES, LEARNING_RATE, OURS_BF16_STATE, TRAINER
 from bench.steps import STEP, UpdatingStep
 
 _GATE_STEPS = 2
-_MAIN_SECONDS = 30.0
+_MAIN_SECONDS = 24.0
 
 
 def _trainers(case: Case, inputs: Inputs) -> dict[str, Trainer[peers.Autoencoder]]:

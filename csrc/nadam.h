@@ -105,7 +105,7 @@ struct NadamArrays {
   // The `valid` elements from `at` on, with their gradient.
   SPF_INLINE void update(const NadamVectors& step, int64_t at, vf gradient, int64_t valid) const {
     vf w = load_first(weight + at, valid);
-    // read before the rest: right before its store, where GCC would put it, costs up to a third
+    // read before the rest: right before its store, where GCC would put it, was slower in most runs
     keep_in_register(w);
     vf m = load_first(momentum + at, valid);
     vf v = load_first(variance + at, valid);

@@ -3,17 +3,18 @@
 from dataclasses import dataclass
 
 from bench.gpu.limits import COPY
-from bench.gpu.operations.base import KERNEL, OURS_GRAPH
+from bench.gpu.operations.base import COMPILED, KERNEL
 from bench.gpu.results import Results, Row
-from bench.peers import LOOP, OURS
-from bench.steps import FORWARD
+from bench.peers import BADDBMM, LOOP, OURS
+from bench.steps import FORWARD, STEP
 
 MAIN = "B12-64x64-D128"
 DTYPES = ("fp32", "bf16")
 
 
 def is_peer(provider: str) -> bool:
-    return provider not in (OURS, OURS_GRAPH)
+    # ours come in several forms: in a graph, with bf16 state
+    return not provider.startswith(OURS)
 
 
 def best_peer(rows: dict[str, Row]) -> Row | None:
@@ -81,4 +82,7 @@ def goals(results: Results) -> list[Goal]:
     for dtype in DTYPES:
         forward = results.of("forward", f"{MAIN}-{dtype}", FORWARD)
         found.append(Goal(f"forward {dtype}, against the eager loop", 10.0, _ratio(forward.get(LOOP))))
+    step = results.of("training step", f"{MAIN}-{DTYPES[0]}", STEP)
+    found.append(Goal("training step, against the compiled one", 1.25, _ratio(step.get(COMPILED))))
+    found.append(Goal("training step, against baddbmm and foreach", 4.0, _ratio(step.get(BADDBMM))))
     return found

@@ -6,14 +6,14 @@ from bench.gpu.goals import best_peer, goals
 from bench.gpu.operations.base import KERNEL
 from bench.gpu.results import Results, Row
 from bench.peers import LOOP, OURS
-from bench.steps import BACKWARD, FORWARD, FORWARD_BACKWARD
+from bench.steps import BACKWARD, FORWARD, FORWARD_BACKWARD, STEP
 
 NOTHING_MEASURED = (
     "A rehearsal: Triton's interpreter on a CPU, tiny sizes. It measured NOTHING; no number here means anything."
 )
 # a remote caller may see no more than the last 12,000 characters
 _LARGEST_SUMMARY = 10_000
-_SPANS = (FORWARD, KERNEL, BACKWARD, FORWARD_BACKWARD)
+_SPANS = (FORWARD, KERNEL, BACKWARD, FORWARD_BACKWARD, STEP)
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

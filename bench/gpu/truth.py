@@ -3,14 +3,15 @@
 from collections.abc import Callable, Iterable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from bench.cases import Inputs
 from bench.gate import Values, chosen_maps
+from bench.optimizers import LEARNING_RATE
 from spf_kernels.backends import reference
 
 # results whose first dimension is the map; of all others but the loss it is the second
-_BY_MAP_FIRST = ("weight gradient",)
+_BY_MAP_FIRST = ("weight gradient", "updated weight")
 
 
 def pick(name: str, value: Tensor, num_maps: int) -> Tensor:
@@ -18,7 +19,7 @@ def pick(name: str, value: Tensor, num_maps: int) -> Tensor:
 
     Args:
         name: "codes" or "codes gradient" (B, C*D) or (B, C, D); "maps gradient" or "error" (B, C, S);
-            "weight gradient" (C, D, S); "loss" (B,), of all maps.
+            "weight gradient" or "updated weight" (C, D, S); "loss" (B,), of all maps.
         value: The result.
         num_maps: C.
     """
@@ -55,6 +56,14 @@ def _weight_gradient(inputs: Inputs) -> Tensor:
     return reference.outer(_codes_gradient_given(inputs), _maps(inputs, chosen), torch.float64)
 
 
+def _updated_weight(inputs: Inputs) -> Tensor:
+    """After torch.optim.NAdam's first step, in float64."""
+    weight = nn.Parameter(inputs.weight[chosen_maps(len(inputs.weight))].double())
+    weight.grad = _weight_gradient(inputs)
+    torch.optim.NAdam([weight], lr=LEARNING_RATE).step()
+    return weight.detach()
+
+
 def _error(inputs: Inputs) -> Tensor:
     chosen = chosen_maps(len(inputs.decoder_weight))
     weight, bias = inputs.decoder_weight[chosen].double(), inputs.decoder_bias[chosen].double()
@@ -81,6 +90,7 @@ _EXACT: dict[str, Callable[[Inputs], Tensor]] = {
     "codes": _codes,
     "maps gradient": _maps_gradient,
     "weight gradient": _weight_gradient,
+    "updated weight": _updated_weight,
     "error": _error,
     "codes gradient": _codes_gradient,
     "loss": _loss,

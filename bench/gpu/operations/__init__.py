@@ -3,6 +3,7 @@
 from bench.gpu.operations.base import Operation
 from bench.gpu.operations.forward import Forward
 from bench.gpu.operations.gradients import MapsGradient, WeightGradient
+from bench.gpu.operations.optimizer import Update, WholeStep
 from bench.gpu.operations.reconstruct import Reconstruct
 from bench.gpu.operations.training import AutoencoderStep, Backward
 
@@ -13,4 +14,6 @@ OPERATIONS: tuple[Operation, ...] = (
     Reconstruct(),
     Backward(),
     AutoencoderStep(),
+    Update(),
+    WholeStep(),
 )
