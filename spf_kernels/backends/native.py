@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from spf_kernels.backends.layouts import contiguous_in_place, contiguous_layer, contiguous_pixels
 from spf_kernels.backends.reference import ACTIVATIONS
-from spf_kernels.counters import count
 
 NAME = "native"
 _DTYPES = {torch.float32: 0, torch.bfloat16: 1}
@@ -123,10 +123,7 @@ def _threads() -> int:
 
 
 def _maps(maps: Tensor) -> tuple[Tensor, tuple[int, int, int, int]]:
-    if maps.stride(2) != 1 and maps.shape[2] > 1:
-        # maps come from `functional` in order: mostly an upstream gradient
-        count(f"gradient copied: pixel stride {maps.stride(2)}")
-        maps = maps.contiguous()
+    maps = contiguous_pixels(maps)
     return maps, (maps.data_ptr(), maps.stride(0), maps.stride(1), _DTYPES[maps.dtype])
 
 
@@ -136,15 +133,8 @@ def _codes(codes: Tensor) -> tuple[int, int, int, int, int]:
 
 def _layer(weight: Tensor, bias: Tensor | None, activation: str) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
     """The tensors to keep alive during the call, and the layer's description."""
-    if not weight.is_contiguous():
-        count("weight copied: not contiguous")
-        weight = weight.contiguous()
-    kept: tuple[Tensor, ...] = (weight,)
-    if bias is not None:
-        if not bias.is_contiguous():
-            count("bias copied: not contiguous")
-            bias = bias.contiguous()
-        kept += (bias,)
+    weight, bias = contiguous_layer(weight, bias)
+    kept = (weight,) if bias is None else (weight, bias)
     address = 0 if bias is None else bias.data_ptr()
     return kept, (weight.data_ptr(), address, _DTYPES[weight.dtype], ACTIVATIONS.index(activation))
 
@@ -216,21 +206,11 @@ def reconstruct(
     return loss, error, residual, gradient
 
 
-class _InPlace:
-    """Weight, momentum and variance as the kernels change them: themselves, or contiguous copies that go back."""
-
-    def __init__(self, *tensors: Tensor) -> None:
-        self._tensors = tensors
-        self._arrays = tuple(tensor.contiguous() for tensor in tensors)
-        if self._arrays[0] is not tensors[0]:
-            count("weight copied: not contiguous")
-        dtypes = (_DTYPES[tensors[0].dtype], _DTYPES[tensors[1].dtype])
-        self.spec = (*(array.data_ptr() for array in self._arrays), *dtypes)
-
-    def write_back(self) -> None:
-        for tensor, array in zip(self._tensors, self._arrays, strict=True):
-            if array is not tensor:
-                tensor.copy_(array)
+def _state(arrays: tuple[Tensor, ...]) -> tuple[int, ...]:
+    """Addresses and dtypes of weight, momentum and variance."""
+    weight, momentum, variance = arrays
+    addresses = (weight.data_ptr(), momentum.data_ptr(), variance.data_ptr())
+    return *addresses, _DTYPES[weight.dtype], _DTYPES[momentum.dtype]
 
 
 def nadam_factored_(
@@ -240,26 +220,26 @@ def nadam_factored_(
     native = extension()
     (B, C, D), S = left.shape, right.shape[2]
     right, right_spec = _maps(right)
-    state = _InPlace(weight, momentum, variance)
     *numbers, maximize, noise_key = step
-    native.nadam_factored((B, C, D, S), state.spec, _codes(left), right_spec, numbers, maximize, noise_key, _threads())
-    state.write_back()
+    with contiguous_in_place(weight, momentum, variance) as arrays:
+        native.nadam_factored(
+            (B, C, D, S), _state(arrays), _codes(left), right_spec, numbers, maximize, noise_key, _threads()
+        )
 
 
 def nadam_dense_(weight: Tensor, momentum: Tensor, variance: Tensor, gradient: Tensor, *step: float) -> None:
     """See `reference.nadam_dense_`."""
     native = extension()
     gradient = gradient.contiguous()
-    state = _InPlace(weight, momentum, variance)
     *numbers, maximize, noise_key = step
-    native.nadam_dense(
-        weight.numel(),
-        state.spec,
-        gradient.data_ptr(),
-        _DTYPES[gradient.dtype],
-        numbers,
-        maximize,
-        noise_key,
-        _threads(),
-    )
-    state.write_back()
+    with contiguous_in_place(weight, momentum, variance) as arrays:
+        native.nadam_dense(
+            weight.numel(),
+            _state(arrays),
+            gradient.data_ptr(),
+            _DTYPES[gradient.dtype],
+            numbers,
+            maximize,
+            noise_key,
+            _threads(),
+        )

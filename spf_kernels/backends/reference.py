@@ -164,58 +164,20 @@ def _round_randomly(value: Tensor, noise: Tensor) -> Tensor:
 
 
 def nadam_factored_(
-    weight: Tensor,
-    momentum: Tensor,
-    variance: Tensor,
-    left: Tensor,
-    right: Tensor,
-    beta1: float,
-    beta2: float,
-    epsilon: float,
-    weight_decay: float,
-    weight_factor: float,
-    gradient_step: float,
-    momentum_step: float,
-    bias_correction2: float,
-    maximize: bool,
-    noise_key: int,
+    weight: Tensor, momentum: Tensor, variance: Tensor, left: Tensor, right: Tensor, *step: float
 ) -> None:
     """`nadam_dense_` with the gradient outer(left, right).
 
     Args:
         weight: (C, D, S).
-        momentum: See `nadam_dense_`, as all that is not listed here.
-        variance: See there.
+        momentum: See `nadam_dense_`.
+        variance: See `nadam_dense_`.
         left: (B, C, D), any strides.
         right: (B, C, S), any strides.
-        beta1: See there.
-        beta2: See there.
-        epsilon: See there.
-        weight_decay: See there.
-        weight_factor: See there.
-        gradient_step: See there.
-        momentum_step: See there.
-        bias_correction2: See there.
-        maximize: See there.
-        noise_key: See there.
+        step: What follows the gradient in `nadam_dense_`.
     """
     gradient = outer(left, right, _working_dtype(weight, left, right))
-    nadam_dense_(
-        weight,
-        momentum,
-        variance,
-        gradient,
-        beta1,
-        beta2,
-        epsilon,
-        weight_decay,
-        weight_factor,
-        gradient_step,
-        momentum_step,
-        bias_correction2,
-        maximize,
-        noise_key,
-    )
+    nadam_dense_(weight, momentum, variance, gradient, *step)  # type: ignore[arg-type]
 
 
 def nadam_dense_(

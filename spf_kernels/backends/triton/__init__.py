@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from triton import cdiv, knobs
 
+from spf_kernels.backends.layouts import contiguous_in_place, contiguous_layer, contiguous_pixels
 from spf_kernels.backends.triton import autotune
 from spf_kernels.backends.triton.decode import decode_kernel
 from spf_kernels.backends.triton.encode import encode_kernel, encode_sum_kernel
@@ -65,16 +66,20 @@ def _stride(tensor: Tensor, dim: int) -> int:
 
 def _maps(maps: Tensor) -> Tensor:
     """Maps whose pixels are contiguous and whose rows start on whole 16 bytes wherever a copy's would."""
+    maps = contiguous_pixels(maps)
     S, vector = maps.shape[2], 16 // maps.itemsize
-    stride_b, stride_c, stride_s = _stride(maps, 0), _stride(maps, 1), maps.stride(2)
-    if stride_s != 1 and S > 1:
-        # maps come from `functional` in order: mostly an upstream gradient
-        count(f"gradient copied: pixel stride {stride_s}")
-        return maps.contiguous()
-    if (stride_b % vector or stride_c % vector or maps.data_ptr() % 16) and S % vector == 0:
+    if (_stride(maps, 0) % vector or _stride(maps, 1) % vector or maps.data_ptr() % 16) and S % vector == 0:
         count("maps copied: rows not 16 bytes aligned")
         return maps.clone(memory_format=torch.contiguous_format)
     return maps
+
+
+def _in_units(maps: Tensor) -> tuple[int, int, int, int]:
+    """The unit of lengths along pixels; in it: S, and the strides of batch and maps."""
+    lengths = (maps.shape[2], _stride(maps, 0), _stride(maps, 1))
+    unit = _alignment(*lengths)
+    pixels, stride_b, stride_c = (length // unit for length in lengths)
+    return unit, pixels, stride_b, stride_c
 
 
 def _codes(codes: Tensor) -> Tensor:
@@ -82,17 +87,6 @@ def _codes(codes: Tensor) -> Tensor:
         count(f"codes copied: stride {codes.stride(2)}")
         return codes.contiguous()
     return codes
-
-
-def _contiguous(name: str, parameter: Tensor) -> Tensor:
-    if parameter.is_contiguous():
-        return parameter
-    count(f"{name} copied: not contiguous")
-    return parameter.contiguous()
-
-
-def _layer(weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor | None]:
-    return _contiguous("weight", weight), None if bias is None else _contiguous("bias", bias)
 
 
 def _config(
@@ -116,8 +110,7 @@ def _encode(maps: Tensor, weight: Tensor, bias: Tensor | None, activation: str, 
     config = _config("encode", card, precision, weight.itemsize, (B, C, D, S), again)
     codes = _empty((B, C, D), dtype, maps.device)
     parts = codes if config.parts == 1 else _empty((config.parts, B, C, D), torch.float32, maps.device)
-    stride_b, stride_c = _stride(maps, 0), _stride(maps, 1)
-    unit = _alignment(S, stride_b, stride_c)
+    unit, *lengths = _in_units(maps)
     constants = {"ACTIVATION": activation, "SPLITS": config.parts}
     tiles = {"BLOCK_B": config.block_b, "BLOCK_D": config.block_d, "BLOCK_S": config.block_s}
     programs = C * cdiv(B, config.block_b) * cdiv(D, config.block_d) * config.parts
@@ -125,7 +118,7 @@ def _encode(maps: Tensor, weight: Tensor, bias: Tensor | None, activation: str, 
         _launch(
             encode_kernel,
             programs,
-            (maps, weight, bias, parts, B, C, D, S // unit, stride_b // unit, stride_c // unit),
+            (maps, weight, bias, parts, B, C, D, *lengths),
             {**constants, **tiles, "PRECISION": precision, "ALIGNMENT": unit},
             config,
         )
@@ -139,12 +132,12 @@ def _encode(maps: Tensor, weight: Tensor, bias: Tensor | None, activation: str, 
 
 def encode(maps: Tensor, weight: Tensor, bias: Tensor | None, activation: str) -> Tensor:
     """See `reference.encode`."""
-    return _encode(_maps(maps), *_layer(weight, bias), activation, maps.dtype)
+    return _encode(_maps(maps), *contiguous_layer(weight, bias), activation, maps.dtype)
 
 
 def decode(codes: Tensor, weight: Tensor, bias: Tensor | None, activation: str) -> Tensor:
     """See `reference.decode`."""
-    codes, (weight, bias) = _codes(codes), _layer(weight, bias)
+    codes, (weight, bias) = _codes(codes), contiguous_layer(weight, bias)
     (B, C, D), S = codes.shape, weight.shape[2]
     card = card_of(codes.device)
     precision = precision_of(card, codes.dtype, weight.dtype)
@@ -180,13 +173,12 @@ def outer(left: Tensor, right: Tensor, dtype: torch.dtype) -> Tensor:
     precision = precision_of(card, left.dtype, right.dtype)
     config = _config("outer", card, precision, dtype.itemsize, (B, C, D, S), partial(outer, left, right, dtype))
     out = _empty((C, D, S), dtype, left.device)
-    stride_b, stride_c = _stride(right, 0), _stride(right, 1)
-    unit = _alignment(S, stride_b, stride_c)
+    unit, pixels, *strides = _in_units(right)
     with _on(left.device):
         _launch(
             outer_kernel,
             C * cdiv(D, config.block_d) * cdiv(S, config.block_s),
-            (left, right, out, B, D, S // unit, left.stride(0), left.stride(1), stride_b // unit, stride_c // unit),
+            (left, right, out, B, D, pixels, left.stride(0), left.stride(1), *strides),
             {
                 "PRECISION": precision,
                 "ALIGNMENT": unit,
@@ -210,7 +202,7 @@ def reconstruct(
     with_codes_gradient: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """See `reference.reconstruct`."""
-    codes, maps, (weight, bias) = _codes(codes), _maps(maps), _layer(weight, bias)
+    codes, maps, (weight, bias) = _codes(codes), _maps(maps), contiguous_layer(weight, bias)
     (B, C, D), S, device = codes.shape, weight.shape[2], codes.device
     card = card_of(device)
     precision = precision_of(card, codes.dtype, maps.dtype, weight.dtype)
@@ -228,15 +220,13 @@ def reconstruct(
     split = here and config.parts > 1
     parts_of_loss = _empty((B, C, config.parts), torch.float32, device)
     parts_of_gradient = _empty((config.parts, B, C, D), torch.float32, device) if split else gradient
-    stride_b, stride_c = _stride(maps, 0), _stride(maps, 1)
-    unit = _alignment(S, stride_b, stride_c)
+    unit, pixels, *strides = _in_units(maps)
     outputs = (parts_of_loss, error, residual, parts_of_gradient)
-    strides = (codes.stride(0), codes.stride(1), stride_b // unit, stride_c // unit)
     with _on(device):
         _launch(
             reconstruct_kernel,
             C * cdiv(B, config.block_b) * config.parts,
-            (codes, maps, weight, bias, *outputs, B, C, D, S // unit, *strides),
+            (codes, maps, weight, bias, *outputs, B, C, D, pixels, codes.stride(0), codes.stride(1), *strides),
             {
                 "ACTIVATION": activation,
                 "PRECISION": precision,
@@ -268,21 +258,6 @@ def reconstruct(
     )
 
 
-class _InPlace:
-    """Weight, momentum and variance as the kernels change them: themselves, or contiguous copies that go back."""
-
-    def __init__(self, *tensors: Tensor) -> None:
-        self._tensors = tensors
-        self.arrays = tuple(tensor.contiguous() for tensor in tensors)
-        if self.arrays[0] is not tensors[0]:
-            count("weight copied: not contiguous")
-
-    def write_back(self) -> None:
-        for tensor, array in zip(self._tensors, self.arrays, strict=True):
-            if array is not tensor:
-                tensor.copy_(array)
-
-
 def _numbers(beta1: float, beta2: float, *step: float) -> tuple[tuple[float, ...], dict[str, bool]]:
     """The kernels' numbers and constants from the functions' arguments."""
     *numbers, bias_correction2, maximize, noise_key = step
@@ -297,33 +272,27 @@ def nadam_factored_(
     """See `reference.nadam_factored_`."""
     left, right = _codes(left), _maps(right)
     (B, C, D), S = left.shape, right.shape[2]
-    state = _InPlace(weight, momentum, variance)
     numbers, constants = _numbers(*step)
-    stride_b, stride_c = _stride(right, 0), _stride(right, 1)
-    unit = _alignment(S, stride_b, stride_c)
-    strides = (left.stride(0), left.stride(1), stride_b // unit, stride_c // unit)
-    with _on(weight.device):
+    unit, pixels, *strides = _in_units(right)
+    with contiguous_in_place(weight, momentum, variance) as arrays, _on(weight.device):
         _launch(
             nadam_factored_kernel,
             C * cdiv(D, NADAM.block_d) * cdiv(S, NADAM.block_s),
-            (*state.arrays, left, right, B, D, S // unit, *strides, *numbers),
+            (*arrays, left, right, B, D, pixels, left.stride(0), left.stride(1), *strides, *numbers),
             {**constants, "ALIGNMENT": unit, "BLOCK_D": NADAM.block_d, "BLOCK_S": NADAM.block_s},
             NADAM,
         )
-    state.write_back()
 
 
 def nadam_dense_(weight: Tensor, momentum: Tensor, variance: Tensor, gradient: Tensor, *step: float) -> None:
     """See `reference.nadam_dense_`."""
-    state = _InPlace(weight, momentum, variance)
     numbers, constants = _numbers(*step)
     block, unit = NADAM.block_d * NADAM.block_s, _alignment(weight.numel())
-    with _on(weight.device):
+    with contiguous_in_place(weight, momentum, variance) as arrays, _on(weight.device):
         _launch(
             nadam_dense_kernel,
             cdiv(weight.numel(), block),
-            (*state.arrays, gradient.contiguous(), weight.numel() // unit, *numbers),
+            (*arrays, gradient.contiguous(), weight.numel() // unit, *numbers),
             {**constants, "ALIGNMENT": unit, "BLOCK": block},
             NADAM,
         )
-    state.write_back()

@@ -8,7 +8,7 @@ fp32 tiles would be copied 4 bytes at a time.
 import triton
 import triton.language as tl
 
-from spf_kernels.backends.triton.elementwise import activate, multiply_add
+from spf_kernels.backends.triton.elementwise import activate, multiply_add, multiply_long_code
 
 
 @triton.jit(do_not_specialize=["B", "C", "D", "S", "stride_b", "stride_c"])
@@ -59,16 +59,7 @@ def decode_kernel(
             )
             total = multiply_add(z, w, total, PRECISION)
         else:
-            for k in tl.range(0, D, BLOCK_D):
-                row = k + d
-                z = tl.load(samples + row[None, :], mask=(b < B)[:, None] & (row < D)[None, :], other=0.0)
-                w = tl.load(
-                    rows + tl.cast(k, tl.int64) * S + s[None, :],
-                    mask=(row < D)[:, None] & (s < S)[None, :],
-                    other=0.0,
-                    eviction_policy="evict_first",
-                )
-                total = multiply_add(z, w, total, PRECISION)
+            total = multiply_long_code(samples, rows, s, b < B, s < S, D, S, total, PRECISION, BLOCK_D)
         if bias is not None:
             total += tl.load(bias + c * S + s, mask=s < S, other=0.0).to(tl.float32)[None, :]
         total = activate(total, ACTIVATION)

@@ -75,3 +75,25 @@ def multiply_add_parts(a, b, total):
         # infinity less itself leaves nothing
         a = tl.where(a == a, a, 0.0)
     return total
+
+
+@triton.jit
+def multiply_long_code(
+    samples, rows, s, valid_samples, valid_pixels, D, S, total, PRECISION: tl.constexpr, BLOCK_D: tl.constexpr
+):
+    """Returns total + codes times weight for codes of more than BLOCK_D elements, one block of them after the other.
+
+    samples points at the codes (BLOCK_B, 1), rows at the first BLOCK_D rows of the weight (BLOCK_D, 1), s are pixels.
+    """
+    d = tl.arange(0, BLOCK_D)
+    for k in tl.range(0, D, BLOCK_D):
+        valid = k + d < D
+        z = tl.load(samples + (k + d)[None, :], mask=valid_samples[:, None] & valid[None, :], other=0.0)
+        w = tl.load(
+            rows + tl.cast(k, tl.int64) * S + s[None, :],
+            mask=valid[:, None] & valid_pixels[None, :],
+            other=0.0,
+            eviction_policy="evict_first",
+        )
+        total = multiply_add(z, w, total, PRECISION)
+    return total

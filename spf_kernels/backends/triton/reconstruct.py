@@ -9,7 +9,13 @@ in registers; the chunks' parts are summed in a fixed order by a second launch. 
 import triton
 import triton.language as tl
 
-from spf_kernels.backends.triton.elementwise import activate, multiply_add, multiply_add_parts, slope
+from spf_kernels.backends.triton.elementwise import (
+    activate,
+    multiply_add,
+    multiply_add_parts,
+    multiply_long_code,
+    slope,
+)
 
 
 @triton.jit(do_not_specialize=["B", "C", "D", "S", "codes_b", "codes_c", "maps_b", "maps_c"])
@@ -77,15 +83,7 @@ def reconstruct_kernel(
             )
             y = multiply_add(z, w, y, PRECISION)
         else:
-            for j in tl.range(0, D, BLOCK_D):
-                row = j + d
-                z = tl.load(code_rows + row[None, :], mask=(b < B)[:, None] & (row < D)[None, :], other=0.0)
-                w = tl.load(
-                    rows + tl.cast(j, tl.int64) * S + s[None, :],
-                    mask=(row < D)[:, None] & (s < S)[None, :],
-                    other=0.0,
-                )
-                y = multiply_add(z, w, y, PRECISION)
+            y = multiply_long_code(code_rows, rows, s, b < B, s < S, D, S, y, PRECISION, BLOCK_D)
         if bias is not None:
             y += tl.load(bias + c * S + s, mask=s < S, other=0.0).to(tl.float32)[None, :]
         y = activate(y, ACTIVATION)
