@@ -5,7 +5,7 @@ import subprocess
 import tempfile
 from collections import Counter
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -109,37 +109,46 @@ def nadam_launches(monkeypatch, state_dtype: torch.dtype, sizes: tuple[int, int,
     return recorded
 
 
-@dataclass
 class Machine:
     """What the assembler made of a kernel for an NVIDIA card.
 
-    Attributes:
-        spilled: Bytes of registers kept in memory, and stack.
-        instructions: How often each instruction occurs, by name with its modifiers.
+    Args:
+        compiled: The compiled kernel.
     """
 
-    spilled: int
-    instructions: Counter[str]
+    def __init__(self, compiled: Any) -> None:
+        self._binary: bytes = compiled.asm["cubin"]
+
+    @property
+    def spilled(self) -> int:
+        """Bytes of registers kept in memory, and stack."""
+        return _spilled(self._binary)
 
     def count(self, name: str, modifier: str = "") -> int:
         """Instructions of this name, with this modifier."""
         return sum(
             number
-            for instruction, number in self.instructions.items()
+            for instruction, number in _instructions(self._binary).items()
             if instruction.split(".")[0] == name and modifier in ("", *instruction.split(".")[1:])
         )
 
 
-def disassemble(compiled: Any) -> Machine:
-    """Reads the machine code of a kernel compiled for an NVIDIA card."""
+# kept: one kernel serves several sizes, and disassembling takes longer than compiling
+@cache
+def _spilled(binary: bytes) -> int:
+    usage = _USAGE.search(_run(binary, triton.knobs.nvidia.cuobjdump.path, "-res-usage"))
+    stack, local = map(int, usage.groups())
+    return stack + local
+
+
+@cache
+def _instructions(binary: bytes) -> Counter[str]:
+    """How often each instruction occurs, by name with its modifiers."""
+    return Counter(_INSTRUCTION.findall(_run(binary, triton.knobs.nvidia.nvdisasm.path, "-c", "-ndf")))
+
+
+def _run(binary: bytes, *command: str) -> str:
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
-        file.write(compiled.asm["cubin"])
+        file.write(binary)
         file.flush()
-        usage = _run(triton.knobs.nvidia.cuobjdump.path, "-res-usage", file.name)
-        code = _run(triton.knobs.nvidia.nvdisasm.path, "-c", file.name)
-    stack, local = map(int, _USAGE.search(usage).groups())
-    return Machine(stack + local, Counter(_INSTRUCTION.findall(code)))
-
-
-def _run(*command: str) -> str:
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        return subprocess.run([*command, file.name], capture_output=True, text=True, check=True).stdout

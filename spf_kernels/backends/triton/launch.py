@@ -127,8 +127,8 @@ def _fit_code(config: Config, kernel: str, precision: str, D: int) -> Config:
         block_b = 16 if kernel == "reconstruct" else config.block_b
         return replace(config, block_b=block_b, block_d=_CODE_BLOCK)
     block_d = _power_of_two(D, 16, largest)
-    # the sums of `reconstruct` leave no registers for a wider one
-    widest = config.block_s if kernel == "reconstruct" else 2 * config.block_s
+    # the sums of `reconstruct`, and those of many samples, leave no registers for a wider one
+    widest = config.block_s if kernel == "reconstruct" or config.block_b > 16 else 2 * config.block_s
     block_s = min(config.block_d * config.block_s // block_d, widest)
     config = replace(config, block_d=block_d, block_s=max(block_s, 32))
     if block_d <= 128:
