@@ -8,11 +8,8 @@ SANITIZED := build/sanitized
 
 install: $(VENV)/installed
 
-# A torch wheel kept on this machine (PIP_FIND_LINKS) comes before a download of several GB; without one, nothing happens.
 $(VENV)/installed: pyproject.toml setup.py $(wildcard csrc/*)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -c "import torch" 2>/dev/null || \
-	  $(BIN)/pip install --quiet --no-index --no-deps "torch>=2.9" 2>/dev/null || true
 	$(BIN)/pip install --quiet --editable ".[dev]"
 	$(BIN)/python -m spf_kernels
 	touch $@

@@ -1,106 +1,21 @@
 """`SPFFlatten`, the drop-in for a flatten layer, and `SPFAutoencoder`, which adds the decoders and their loss."""
 
-import math
-import operator
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from spf_kernels import functional
-from spf_kernels.backends.native import advise_huge_pages
-from spf_kernels.linears import check_linears, load_linears, make_linears
+from spf_kernels.folding import fold_upsampling
+from spf_kernels.initialization import decoder_start, encoder_start
+from spf_kernels.linears import check_linears, load_linears
 from spf_kernels.map_exchange import Exchange, MapShards
-
-Device = torch.device | str | None
-
-
-def _check_positive(name: str, value: Any) -> int:
-    try:
-        # numpy's integers too, but no bool and no float
-        number = 0 if isinstance(value, bool) else operator.index(value)
-    except TypeError:
-        number = 0
-    if number < 1:
-        raise ValueError(f"{name} must be a positive integer, got {value!r}")
-    return number
+from spf_kernels.per_map_layer import Device, PerMapLayer
+from spf_kernels.sizes import check_map_size, square_of
 
 
-def _check_map_size(map_size: int | Sequence[int]) -> tuple[int, int]:
-    sizes = tuple(map_size) if isinstance(map_size, Sequence) else (map_size, map_size)
-    if len(sizes) != 2:
-        raise ValueError(f"map_size must be an integer or (height, width), got {map_size!r}")
-    return _check_positive("map_size", sizes[0]), _check_positive("map_size", sizes[1])
-
-
-def _square(pixels: int) -> tuple[int, int]:
-    side = math.isqrt(pixels)
-    if side * side != pixels:
-        raise ValueError(f"map_size must be given: {pixels} pixels are not a square")
-    return side, side
-
-
-class _PerMapLayer(nn.Module):
-    """C linear layers whose weights are one tensor (C, D, S).
-
-    Attributes:
-        shards: None, or which of the maps this rank has: then `weight` and `bias` are those maps' only, see
-            `spf_kernels.distributed.shard_maps`.
-    """
-
-    weight: nn.Parameter
-    bias: nn.Parameter | None
-
-    def __init__(
-        self, num_maps: int, map_size: int | Sequence[int], code_size: int, activation: str | None, grad_mode: str
-    ) -> None:
-        super().__init__()
-        self.num_maps = _check_positive("num_maps", num_maps)
-        self.map_size = _check_map_size(map_size)
-        self.code_size = _check_positive("code_size", code_size)
-        functional.check_activation(activation)
-        self.activation = activation
-        self.grad_mode = functional.check_grad_mode(grad_mode)
-        self.shards: MapShards | None = None
-
-    def _create(self, fan_in: int, bias_size: int, bias: bool, device: Device, dtype: torch.dtype | None) -> None:
-        pixels = self.map_size[0] * self.map_size[1]
-        self._bound = 1 / math.sqrt(fan_in)
-        weight = torch.empty(self.num_maps, self.code_size, pixels, device=device, dtype=dtype)
-        advise_huge_pages(weight)
-        self.weight = nn.Parameter(weight)
-        created = nn.Parameter(torch.empty(self.num_maps, bias_size, device=device, dtype=dtype)) if bias else None
-        self.register_parameter("bias", created)
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """Uniform in +-1/sqrt(inputs of one layer), weight and bias, as `nn.Linear`."""
-        nn.init.uniform_(self.weight, -self._bound, self._bound)
-        if self.bias is not None:
-            nn.init.uniform_(self.bias, -self._bound, self._bound)
-
-    def check_map_size(self, maps: Tensor) -> None:
-        """Raises ValueError for maps (B, C, H, W) of another height and width; (B, C, H*W) has none."""
-        if maps.dim() == 4 and tuple(maps.shape[2:]) != self.map_size:
-            raise ValueError(f"maps must be {self.map_size} in height and width, got {tuple(maps.shape[2:])}")
-
-    def _to_linears(self, transpose: bool) -> list[nn.Linear]:
-        if self.shards is not None:
-            raise ValueError("a sharded module has its own maps only; see spf_kernels.distributed.gather_state_dict")
-        return make_linears(self.weight, self.bias, transpose)
-
-    def extra_repr(self) -> str:
-        """The constructor's arguments; grad_mode where it is not "dense"; this rank's maps where it has a share."""
-        return (
-            f"num_maps={self.num_maps}, map_size={self.map_size}, code_size={self.code_size}, "
-            f"activation={self.activation!r}, bias={self.bias is not None}"
-            + ("" if self.grad_mode == "dense" else f", grad_mode={self.grad_mode!r}")
-            + ("" if self.shards is None else f", here maps {self.shards.start} to {self.shards.stop - 1}")
-        )
-
-
-class SPFFlatten(_PerMapLayer):
+class SPFFlatten(PerMapLayer):
     """Spatially-preserving flattening: each feature map through an encoder of its own, the codes concatenated.
 
     The drop-in for `nn.Flatten` on feature maps (SPF paper, section 2.1), and the fast form of a loop over
@@ -116,13 +31,17 @@ class SPFFlatten(_PerMapLayer):
         dtype: Of the parameters; bfloat16 weights also take float32 maps.
         grad_mode: "dense", or "factored": the backward leaves the weight's gradient as its factors, a
             `spf_kernels.FactoredGrad`, and never writes the dense one (see `spf_kernels.functional`).
+        init: What every map's encoder starts as, whatever the activation (see `spf_kernels.initialization`). "linear":
+            random, as `nn.Linear`. "grid": averages over a grid of at most D cells, `nn.AdaptiveAvgPool2d`; "dct": the
+            D lowest frequencies of the map. Both with bias 0; codes beyond the cells, or the H*W frequencies, start
+            random.
 
     Attributes:
         weight: (C, D, H*W).
         bias: (C, D) or None.
 
     Raises:
-        ValueError: A size below 1, an unknown activation or grad_mode.
+        ValueError: A size below 1, an unknown activation, grad_mode or init.
     """
 
     def __init__(
@@ -136,9 +55,13 @@ class SPFFlatten(_PerMapLayer):
         dtype: torch.dtype | None = None,
         *,
         grad_mode: str = "dense",
+        init: str = "linear",
     ) -> None:
-        super().__init__(num_maps, map_size, code_size, activation, grad_mode)
+        super().__init__(num_maps, map_size, code_size, activation, grad_mode, init)
         self._create(self.map_size[0] * self.map_size[1], code_size, bias, device, dtype)
+
+    def _start(self) -> Tensor:
+        return encoder_start(self.init, self.map_size, self.code_size)
 
     def forward(self, maps: Tensor) -> Tensor:
         """Encodes and concatenates.
@@ -194,7 +117,7 @@ class SPFFlatten(_PerMapLayer):
             TypeError: Something that is not an nn.Linear.
         """
         first = check_linears("linears", linears)
-        size = _square(first.in_features) if map_size is None else _check_map_size(map_size)
+        size = square_of(first.in_features) if map_size is None else check_map_size(map_size)
         if size[0] * size[1] != first.in_features:
             raise ValueError(f"map_size must have {first.in_features} pixels, got {size}")
         like = (first.bias is not None, first.weight.device, first.weight.dtype)
@@ -206,8 +129,31 @@ class SPFFlatten(_PerMapLayer):
         """The way back: one `nn.Linear(pixels, code_size)` a map, with copies of the weights."""
         return self._to_linears(transpose=False)
 
+    def fold_upsampling(self, map_size: int | Sequence[int], align_corners: bool = False) -> "SPFFlatten":
+        """An encoder of maps that gives the codes which this one gives the maps upsampled to its own size.
 
-class SPFDecoder(_PerMapLayer):
+        Args:
+            map_size: Of the maps before `nn.functional.interpolate(maps, self.map_size, mode="bilinear")`.
+            align_corners: As `interpolate` takes it.
+
+        Returns:
+            A module with weights of its own, see `spf_kernels.fold_upsampling`.
+
+        Raises:
+            ValueError: A size below 1, a sharded module.
+        """
+        self._check_whole()
+        like = (self.bias is not None, self.weight.device, self.weight.dtype)
+        sizes = (self.num_maps, map_size, self.code_size)
+        module = SPFFlatten(*sizes, self.activation, *like, grad_mode=self.grad_mode)
+        with torch.no_grad():
+            module.weight.copy_(fold_upsampling(self.weight, map_size, self.map_size, align_corners))
+            if self.bias is not None and module.bias is not None:
+                module.bias.copy_(self.bias)
+        return module
+
+
+class SPFDecoder(PerMapLayer):
     """The decoders of `SPFAutoencoder`: one `nn.Linear(code_size, pixels)` a map.
 
     Attributes:
@@ -226,9 +172,13 @@ class SPFDecoder(_PerMapLayer):
         dtype: torch.dtype | None = None,
         *,
         grad_mode: str = "dense",
+        init: str = "linear",
     ) -> None:
-        super().__init__(num_maps, map_size, code_size, activation, grad_mode)
+        super().__init__(num_maps, map_size, code_size, activation, grad_mode, init)
         self._create(code_size, self.map_size[0] * self.map_size[1], bias, device, dtype)
+
+    def _start(self) -> Tensor:
+        return decoder_start(self.init, self.map_size, self.code_size)
 
     def forward(self, codes: Tensor) -> Tensor:
         """Decodes (B, C*D) codes to (B, C, H, W) maps."""
@@ -271,9 +221,12 @@ class SPFAutoencoder(nn.Module):
         device: Of the parameters.
         dtype: Of the parameters.
         grad_mode: "dense" or "factored", of both weights, see `SPFFlatten`.
+        init: The encoders' start, see `SPFFlatten`. The decoders' goes with it: "grid" paints a cell's value on the
+            cell, "dct" sums the frequencies up, which without activations is the best linear reconstruction. Both
+            with bias 0, and weight 0 for codes that start random.
 
     Raises:
-        ValueError: A size below 1, an unknown activation, reduction or grad_mode.
+        ValueError: A size below 1, an unknown activation, reduction, grad_mode or init.
     """
 
     def __init__(
@@ -290,13 +243,14 @@ class SPFAutoencoder(nn.Module):
         dtype: torch.dtype | None = None,
         *,
         grad_mode: str = "dense",
+        init: str = "linear",
     ) -> None:
         super().__init__()
         if reduction not in functional.REDUCTIONS:
             raise ValueError(f"reduction must be one of {functional.REDUCTIONS}, got {reduction!r}")
         sizes = (num_maps, map_size, code_size)
-        self.encoder = SPFFlatten(*sizes, activation, bias, device, dtype, grad_mode=grad_mode)
-        self.decoder = SPFDecoder(*sizes, decoder_activation, bias, device, dtype, grad_mode=grad_mode)
+        self.encoder = SPFFlatten(*sizes, activation, bias, device, dtype, grad_mode=grad_mode, init=init)
+        self.decoder = SPFDecoder(*sizes, decoder_activation, bias, device, dtype, grad_mode=grad_mode, init=init)
         self.reduction = reduction
         self.detach_target = detach_target
 
