@@ -32,7 +32,7 @@ test: install
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy spf_kernels python/spf_data python/spf_net python/train.py python/demo.py bench setup.py
+	$(BIN)/mypy spf_kernels python/spf_data python/spf_net python/*.py bench setup.py
 	PYTHONPATH=python $(BIN)/lint-imports
 
 # csrc under AddressSanitizer and UndefinedBehaviorSanitizer, driven by numpy alone

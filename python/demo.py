@@ -13,7 +13,7 @@ from spf_data.registry import build_dataset
 from spf_net.checkpoint import write_atomically
 from spf_net.config import RunConfig, parse_config
 from spf_net.evaluation import Evaluation, evaluate_rows
-from spf_net.heads import HEADS
+from spf_net.heads import DEMO_HEADS
 from spf_net.launch import orderly_end, start_fabric
 from spf_net.plots import plot_examples, plot_label_auroc
 from spf_net.report import comparison_table, dump, to_json
@@ -55,10 +55,10 @@ def compare_heads(config: RunConfig, dataset: XrayDataset, fabric: Fabric) -> Re
     What a head leaves of `max_minutes` goes to those after it, so the limit holds on average.
     """
     results: Results = {}
-    minutes_left = (config.training.max_minutes or math.inf) * len(HEADS)
-    for number, name in enumerate(HEADS):
+    minutes_left = (config.training.max_minutes or math.inf) * len(DEMO_HEADS)
+    for number, name in enumerate(DEMO_HEADS):
         fabric.print(f"\n{name}")
-        limit = minutes_left / (len(HEADS) - number)
+        limit = minutes_left / (len(DEMO_HEADS) - number)
         training = replace(config.training, max_minutes=None if math.isinf(limit) else limit)
         head = replace(config.head, name=name)
         result = train(replace(config, head=head, training=training, output=config.output / name), dataset, fabric)

@@ -22,9 +22,13 @@ _PLACES = [(side, zone) for side in _SIDES for zone in _ZONES]
 LABEL_SET = LabelSet(tuple(Label(f"{side} {zone} zone opacity", "opacity", side, zone) for side, zone in _PLACES))
 LABEL_COLUMNS = [f"op_{_SIDES[side]}{_ZONES[zone]}" for side, zone in _PLACES]
 LUNG_COLUMNS = ["lung_right", "lung_left"]
-REQUIRED_COLUMNS = ["image", "source", "group", *LABEL_COLUMNS, *LUNG_COLUMNS]
+REQUIRED_COLUMNS = ["image", "source", "group", *LABEL_COLUMNS, *LUNG_COLUMNS, "lung_source"]
+
+# Not every table has these: what is missing is unknown.
+_ATTRIBUTES = {"sex": "sex", "age": "age", "view": "projection"}
 
 _LABEL_VALUES = {"": np.nan, "0": 0.0, "1": 1.0}
+_LUNG_SOURCES = ("", "radiologist", "predicted")
 NO_LABELS = "no zone labels"
 
 
@@ -41,16 +45,20 @@ class _Row:
     image: npt.NDArray[np.uint8]
     labels: npt.NDArray[np.float32]
     lung_boxes: npt.NDArray[np.float32]
+    lung_source: str
     patient: str
     source: str
+    finding_boxes: npt.NDArray[np.float32]
+    attributes: dict[str, str]
 
 
 class CxrZonesDataset(XrayDataset):
     """Frontal radiographs with six zone labels; `patients` is the table's column `group`.
 
     Attributes:
-        lung_boxes: float32 (N, 2, 4) boxes (x, y, width, height) of right and left lung in pixels of the resized
-            images; NaN where not known.
+        lung_sources: str (N,): who drew the lung boxes, "radiologist" or "predicted" (by a network); "" where unknown.
+        finding_boxes: For each row float32 (boxes, 4), opacities that radiologists of the RSNA marked: x, y, width and
+            height as shares of the image's side.
     """
 
     def __init__(
@@ -83,7 +91,8 @@ class CxrZonesDataset(XrayDataset):
         rows, report = _read_rows(table, image_size, on_error, require_labels)
         if not rows:
             raise ValueError(f"{table} has no usable row; dropped: {report}")
-        self.lung_boxes = np.stack([row.lung_boxes for row in rows])
+        self.lung_sources = np.array([row.lung_source for row in rows])
+        self.finding_boxes = [row.finding_boxes for row in rows]
         super().__init__(
             label_set=LABEL_SET,
             images=np.stack([row.image for row in rows])[:, None],
@@ -91,7 +100,37 @@ class CxrZonesDataset(XrayDataset):
             patients=np.array([row.patient for row in rows]),
             sources=np.array([row.source for row in rows]),
             report=report,
+            lung_boxes=np.stack([row.lung_boxes for row in rows]),
+            attributes={name: np.array([row.attributes[name] for row in rows]) for name in _ATTRIBUTES},
         )
+
+    def mask(self, index: int) -> npt.NDArray[np.bool_]:
+        """Where each label's opacity is: bool (L, H, W), the marked boxes within the label's third of its lung.
+
+        The thirds end at the middle between the lungs and have no outer border. Empty for labels that are not present,
+        and where no box or no lung is known.
+
+        Raises:
+            IndexError: If there is no such row.
+        """
+        row = self._row(index)
+        size = self.image_size
+        masks = np.zeros((len(LABEL_SET), size, size), dtype=bool)
+        lungs = self.lung_boxes[row].numpy() * size
+        if np.isnan(lungs).any():
+            return masks
+        centre = (np.arange(size) + 0.5).astype(np.float32)
+        marked = np.zeros((size, size), dtype=bool)
+        for x, y, width, height in self.finding_boxes[row] * size:
+            marked |= _within(centre, y, height)[:, None] & _within(centre, x, width)
+        # the patient's right lung is on the image's left
+        middle = (lungs[0, 0] + lungs[0, 2] + lungs[1, 0]) / 2
+        for column, (side, zone) in enumerate(_PLACES):
+            if self.labels[row, column] == 1:
+                _, top, _, height = lungs[list(_SIDES).index(side)]
+                rows = _within(centre, top + height / 3 * list(_ZONES).index(zone), height / 3)
+                masks[column] = marked & rows[:, None] & ((centre < middle) == (side == "right"))
+        return masks
 
 
 def _read_rows(
@@ -143,14 +182,22 @@ def _labels(record: dict[str, str]) -> npt.NDArray[np.float32]:
 def _read_row(root: Path, record: dict[str, str], labels: npt.NDArray[np.float32], image_size: int) -> _Row:
     if not record["group"]:
         raise _RowError("missing group", "group must not be empty: rows could not be split by patient")
+    if record["lung_source"] not in _LUNG_SOURCES:
+        raise _RowError(
+            "invalid lung source", f"lung_source must be one of {_LUNG_SOURCES}, got {record['lung_source']!r}"
+        )
     image = _read_image(root, record["image"])
     boxes = np.stack([_lung_box(column, record[column]) for column in LUNG_COLUMNS])
     return _Row(
         image=np.asarray(image.resize((image_size, image_size), Image.Resampling.LANCZOS), dtype=np.uint8),
         labels=labels,
-        lung_boxes=boxes * np.float32(image_size / image.width),
+        lung_boxes=boxes / np.float32(image.width),
+        lung_source=record["lung_source"],
         patient=record["group"],
         source=record["source"],
+        finding_boxes=_finding_boxes(record.get("boxes", "")) / np.float32(image.width),
+        # "AP Supine" and the like are views from the front, too
+        attributes={name: record.get(column, "").partition(" ")[0] for name, column in _ATTRIBUTES.items()},
     )
 
 
@@ -182,9 +229,39 @@ def _lung_box(column: str, text: str) -> npt.NDArray[np.float32]:
     if not text:
         return np.full(4, np.nan, dtype=np.float32)
     try:
-        box = np.array(json.loads(text), dtype=np.float32)
+        return _box(json.loads(text))
+    except ValueError as error:
+        raise _RowError("invalid lung box", f"{column} must be [x, y, width, height]: {error}, got {text!r}") from error
+
+
+def _finding_boxes(text: str) -> npt.NDArray[np.float32]:
+    """Boxes (boxes, 4) of the RSNA's radiologists in the original image's pixels."""
+    try:
+        entries = json.loads(text or "[]")
+        boxes = [_box(entry["box"]) for entry in entries if entry["src"] == "rsna"]
+    except (TypeError, KeyError, ValueError) as error:
+        raise _RowError(
+            "invalid finding box", f"boxes must be objects with src and box: {error}, got {text!r}"
+        ) from error
+    return np.array(boxes, dtype=np.float32).reshape(-1, 4)
+
+
+def _box(value: object) -> npt.NDArray[np.float32]:
+    """x, y, width, height (4,).
+
+    Raises:
+        ValueError: If the value is no box with an area.
+    """
+    try:
+        box = np.array(value, dtype=np.float32)
     except (TypeError, ValueError) as error:
-        raise _RowError("invalid lung box", f"{column} must be [x, y, width, height], got {text!r}") from error
+        raise ValueError("no list of numbers") from error
     if box.shape != (4,) or not np.isfinite(box).all():
-        raise _RowError("invalid lung box", f"{column} must be four finite numbers, got {text!r}")
+        raise ValueError("not four finite numbers")
+    if min(box[2:]) <= 0:
+        raise ValueError("no positive width and height")
     return box
+
+
+def _within(centre: npt.NDArray[np.float32], start: float, length: float) -> npt.NDArray[np.bool_]:
+    return (centre >= start) & (centre < start + length)

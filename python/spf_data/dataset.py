@@ -1,5 +1,6 @@
 """The contract every data set of this package keeps."""
 
+from collections.abc import Mapping
 from typing import TypedDict
 
 import numpy as np
@@ -15,11 +16,13 @@ class Sample(TypedDict):
     Keys:
         image: float32 (channels, H, W) in [0, 1].
         labels: float32 (L,): 1 present, 0 absent, NaN not known.
+        lungs: float32 (2, 4): boxes of the patient's right and left lung, see `XrayDataset.lung_boxes`.
         index: Row of the data set.
     """
 
     image: torch.Tensor
     labels: torch.Tensor
+    lungs: torch.Tensor
     index: int
 
 
@@ -33,7 +36,11 @@ class XrayDataset(torch.utils.data.Dataset[Sample]):
         patients: str (N,): who is on the image. Split on this, never on the image.
         sources: str (N,): where the image comes from.
         labels: float32 (N, L): 1 present, 0 absent, NaN not known.
+        lung_boxes: float32 (N, 2, 4): boxes (x, y, width, height) around the PATIENT's right and left lung as shares of
+            the image's side, from its upper left corner; NaN where not known. They may reach beyond the image.
         report: How many rows were dropped, by reason; empty where none were.
+        attributes: str (N,) by name, "" where not known, to report subgroups by: "sex" ("F", "M"), "age" (in years),
+            "view" ("PA", "AP"); empty where nothing is known.
     """
 
     def __init__(
@@ -45,6 +52,8 @@ class XrayDataset(torch.utils.data.Dataset[Sample]):
         patients: npt.NDArray[np.str_],
         sources: npt.NDArray[np.str_],
         report: dict[str, int],
+        lung_boxes: npt.NDArray[np.float32] | None = None,
+        attributes: Mapping[str, npt.NDArray[np.str_]] | None = None,
     ) -> None:
         """Take the rows of a data set.
 
@@ -55,18 +64,29 @@ class XrayDataset(torch.utils.data.Dataset[Sample]):
             patients: str (N,).
             sources: str (N,).
             report: Number of rows dropped, by reason.
+            lung_boxes: float32 (N, 2, 4), NaN where not known; none where no box is known.
+            attributes: str (N,) by name; none where nothing is known.
 
         Raises:
-            TypeError: If `images` is not uint8 or `labels` not float32.
-            ValueError: If the shapes do not fit together, or a label is not 1, 0 or NaN.
+            TypeError: If `images` is not uint8, or `labels` or `lung_boxes` not float32.
+            ValueError: If the shapes do not fit together, a label is not 1, 0 or NaN, or a box is neither unknown nor
+                finite with an area.
         """
         _check_rows(label_set, images, labels, patients, sources)
+        if lung_boxes is None:
+            lung_boxes = np.full((len(images), 2, 4), np.nan, dtype=np.float32)
+        _check_lung_boxes(lung_boxes, len(images))
+        self.attributes = dict(attributes or {})
+        for name, values in self.attributes.items():
+            if values.shape != (len(images),):
+                raise ValueError(f"attribute {name!r} must be ({len(images)},), got {values.shape}")
         self.label_set = label_set
         self.channels = images.shape[1]
         self.image_size = images.shape[2]
         self.patients = patients
         self.sources = sources
         self.labels = torch.from_numpy(labels)
+        self.lung_boxes = torch.from_numpy(lung_boxes)
         self.report = report
         self._images = images
 
@@ -74,14 +94,14 @@ class XrayDataset(torch.utils.data.Dataset[Sample]):
         return len(self._images)
 
     def __getitem__(self, index: int) -> Sample:
-        """Image, labels and row number of row `index` (negative indices count from the end).
+        """Image, labels, lungs and row number of row `index` (negative indices count from the end).
 
         Raises:
             IndexError: If there is no such row.
         """
         index = self._row(index)
         image = torch.from_numpy(self._images[index]).to(torch.float32) / 255
-        return {"image": image, "labels": self.labels[index], "index": index}
+        return {"image": image, "labels": self.labels[index], "lungs": self.lung_boxes[index], "index": index}
 
     def mask(self, index: int) -> npt.NDArray[np.bool_]:
         """Where each label's finding is: bool (L, H, W).
@@ -116,3 +136,18 @@ def _check_rows(
         raise ValueError(f"patients and sources must be ({len(images)},), got {patients.shape} and {sources.shape}")
     if not np.all(np.isnan(labels) | (labels == 0) | (labels == 1)):
         raise ValueError("labels must be 1, 0 or NaN")
+
+
+def _check_lung_boxes(boxes: npt.NDArray[np.float32], rows: int) -> None:
+    if boxes.dtype != np.float32:
+        raise TypeError(f"lung_boxes must be float32, got {boxes.dtype}")
+    if boxes.shape != (rows, 2, 4):
+        raise ValueError(f"lung_boxes must be ({rows}, 2, 4), got {boxes.shape}")
+    unknown = np.isnan(boxes).all(axis=2)
+    usable = np.isfinite(boxes).all(axis=2) & (boxes[..., 2:] > 0).all(axis=2)
+    if not np.all(unknown | usable):
+        row, lung = np.argwhere(~(unknown | usable))[0]
+        raise ValueError(
+            f"lung_boxes must be NaN or finite with positive width and height, got {boxes[row, lung].tolist()} "
+            f"in row {row}"
+        )

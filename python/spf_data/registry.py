@@ -21,12 +21,14 @@ class DataConfig(PhantomConfig):
         image_size: Height and width of the images in pixels. Of the phantom an even number from 64 to 512.
         root: cxr-zones: folder that holds labels.csv.
         on_error: cxr-zones: "raise" at the first unusable row, or "skip" such rows and report how many.
+        require_labels: cxr-zones: leave out images without a single known label, and report how many.
     """
 
     name: Literal["phantom", "cxr-zones"] = "phantom"
     image_size: int = 128
     root: Path | None = None
     on_error: OnError = "raise"
+    require_labels: bool = True
 
     def __post_init__(self) -> None:
         if self.name == "phantom":
@@ -45,5 +47,5 @@ def build_dataset(config: DataConfig) -> XrayDataset:
     if config.name == "cxr-zones":
         if config.root is None:
             raise ValueError("root must be the folder of the cxr-zones data, got None")
-        return CxrZonesDataset(config.root, config.image_size, config.on_error)
+        return CxrZonesDataset(config.root, config.image_size, config.on_error, require_labels=config.require_labels)
     raise ValueError(f"name must be 'phantom' or 'cxr-zones', got {config.name!r}")

@@ -5,7 +5,7 @@ from spf_net.evaluation import Evaluation, evaluate, evaluate_by_source
 from spf_net.extractor import ExtractorConfig
 from spf_net.heads import HEADS, HeadConfig, build_head
 from spf_net.launch import start_fabric
-from spf_net.network import Network, build_network
+from spf_net.network import SPFNetwork, build_network
 from spf_net.training import TrainingResult, train
 
 __all__ = [
@@ -13,8 +13,8 @@ __all__ = [
     "Evaluation",
     "ExtractorConfig",
     "HeadConfig",
-    "Network",
     "RunConfig",
+    "SPFNetwork",
     "TrainingResult",
     "build_head",
     "build_network",

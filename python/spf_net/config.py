@@ -4,14 +4,19 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from jsonargparse import ArgumentParser
 from spf_data.registry import DataConfig
 
 from spf_net.extractor import ExtractorConfig
 from spf_net.heads import GradMode, HeadConfig
+from spf_net.lung_frame import FrameConfig
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Settings = TypeVar("Settings")
 StateDtype = Literal["float32", "bfloat16"]
 Strategy = Literal["single", "ddp", "map_parallel"]
 
@@ -20,6 +25,7 @@ _SHORT_FORMS = {
     "--data": "--data.name",
     "--extractor": "--extractor.name",
     "--head": "--head.name",
+    "--frame": "--frame.source",
     "--optim.grad_mode": "--optimizer.grad_mode",
     "--optim.state_dtype": "--optimizer.state_dtype",
     "--precision": "--training.precision",
@@ -27,6 +33,7 @@ _SHORT_FORMS = {
     "--devices": "--training.devices",
 }
 _SWITCHES = ("--resume", "--overwrite")
+_DESCRIPTION = "Train a network that says where findings are in a chest X-ray."
 
 
 @dataclass(frozen=True)
@@ -62,12 +69,14 @@ class TrainingConfig:
         epochs: Train for at most this many epochs.
         patience: Stop when the classification loss on the validation part has not fallen for this many epochs.
         max_minutes: Stop after the epoch in which this time is reached; the result says so. null for no limit.
-        batch_size: Images a step on each device.
+        batch_size: Images at a time on each device.
+        accumulation: Batches a step: their gradients are added up, which is exactly the gradient of one larger batch.
         seed: Split, initial weights, order of the images, augmentation, dropout and bootstrap follow from it.
         split: Shares of the patients in train, validation and test.
         class_weights: Weigh positives by negatives / positives of their label.
         rotation: Augmentation: largest angle in degrees, either way.
         shift: Augmentation: largest shift along each axis as a share of the image's size, either way.
+        flip: Augmentation: probability of a horizontal flip, which swaps the labels and lungs of right and left.
         resamples: Of the patients, for the confidence intervals.
         accelerator: "cpu", "cuda", "mps" or "auto".
         devices: Number of devices; more than one trains with one process each.
@@ -82,11 +91,13 @@ class TrainingConfig:
     patience: int = 10
     max_minutes: float | None = None
     batch_size: int = 32
+    accumulation: int = 1
     seed: int = 0
     split: tuple[float, float, float] = (0.7, 0.1, 0.2)
     class_weights: bool = False
     rotation: float = 5.0
     shift: float = 0.05
+    flip: float = 0.0
     resamples: int = 200
     accelerator: str = "auto"
     devices: int = 1
@@ -96,12 +107,14 @@ class TrainingConfig:
     num_workers: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "patience", "batch_size", "devices", "resamples"):
+        for name in ("epochs", "patience", "batch_size", "accumulation", "devices", "resamples"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         for name in ("rotation", "shift", "num_workers", "seed"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+        if not 0 <= self.flip <= 1:
+            raise ValueError(f"flip must be in [0, 1], got {self.flip}")
         for name in ("max_minutes", "timeout"):
             if getattr(self, name) is not None and not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
@@ -119,6 +132,7 @@ class RunConfig:
     Attributes:
         data: What to train on.
         extractor: From images to feature maps.
+        frame: Which part of the image fills the maps.
         head: From feature maps to a vector.
         optimizer: The optimizer.
         training: How training goes.
@@ -129,6 +143,7 @@ class RunConfig:
 
     data: DataConfig = field(default_factory=DataConfig)
     extractor: ExtractorConfig = field(default_factory=ExtractorConfig)
+    frame: FrameConfig = field(default_factory=FrameConfig)
     head: HeadConfig = field(default_factory=HeadConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
@@ -139,28 +154,46 @@ class RunConfig:
     def __post_init__(self) -> None:
         if self.training.strategy == "map_parallel" and self.head.name != "spf":
             raise ValueError(f"strategy must be 'single' or 'ddp' for the head {self.head.name!r}, got 'map_parallel'")
+        if self.frame.source == "predicted" and self.frame.regressor is None:
+            raise ValueError(
+                "regressor must be what train_lungs.py wrote (a folder) for the frame 'predicted', got None"
+            )
 
 
-def build_parser() -> ArgumentParser:
+def build_parser(settings: type = RunConfig, description: str = _DESCRIPTION) -> ArgumentParser:
     """The command line: `--config FILE.yaml` and one option a field, later ones overriding earlier ones."""
-    parser = ArgumentParser(description="Train a network that says where findings are in a chest X-ray.")
+    parser = ArgumentParser(description=description)
     parser.add_argument("--config", action="config", help="YAML file of settings; may be given more than once")
-    parser.add_class_arguments(RunConfig)
+    parser.add_class_arguments(settings)
     return parser
 
 
 def parse_config(arguments: Sequence[str]) -> RunConfig:
     """Read a run's settings from command line arguments; exits with a message where they are invalid."""
-    parser = build_parser()
+    return parse_settings(RunConfig, _DESCRIPTION, arguments)
+
+
+def parse_settings(settings: type[Settings], description: str, arguments: Sequence[str]) -> Settings:
+    """Read the settings of any script.
+
+    Args:
+        settings: A dataclass of them.
+        description: What the script does, for its help.
+        arguments: Of the command line.
+
+    Returns:
+        The settings; exits with a message where they are invalid.
+    """
+    parser = build_parser(settings, description)
     try:
         parsed = parser.instantiate(parser.parse_args(_expand(arguments)))
+        parsed.pop("config")
+        return settings(**vars(parsed))
     except ValueError as error:
         parser.error(str(error))
-    parsed.pop("config")
-    return RunConfig(**vars(parsed))
 
 
-def config_to_dict(config: RunConfig) -> dict[str, Any]:
+def config_to_dict(config: "DataclassInstance") -> dict[str, Any]:
     """The settings as plain values for JSON."""
     plain: dict[str, Any] = _plain(asdict(config))
     return plain

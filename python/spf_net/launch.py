@@ -44,7 +44,9 @@ def share_network(network: nn.Module, config: RunConfig) -> None:
     """
     if config.training.strategy == "map_parallel":
         shard_maps(network)
-    if config.training.strategy == "ddp" and config.head.name == "spf" and config.optimizer.grad_mode == "factored":
+    learns = not config.head.frozen or config.head.reconstruction_weight > 0
+    is_factored = config.head.name == "spf" and config.optimizer.grad_mode == "factored"
+    if config.training.strategy == "ddp" and is_factored and learns:
         gather_factors(network)
 
 

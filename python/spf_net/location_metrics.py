@@ -1,5 +1,7 @@
 """Whether a network knows WHERE a finding is, apart from whether it is there."""
 
+from typing import NamedTuple
+
 import numpy as np
 from spf_data.labels import LabelSet
 
@@ -71,6 +73,70 @@ def pair_accuracy(scores: FloatArray, labels: FloatArray, weights: FloatArray, l
                 correct += np.where(pair, higher, 0.0)
                 pairs += pair
     return ratio(weights @ correct, weights @ pairs)
+
+
+class CalledSides(NamedTuple):
+    """What becomes of the images with exactly one label of a pair present, see `called_sides`.
+
+    Attributes:
+        cases: float64 (N,), of how many pairs an image is such a case; without those that lack a threshold.
+        called: float64 (N,), in how many of them the finding is called, on whichever side.
+        wrong: float64 (N,), in how many of the called ones on the wrong side; half a case where both sides score alike.
+    """
+
+    cases: FloatArray
+    called: FloatArray
+    wrong: FloatArray
+
+
+def called_sides(scores: FloatArray, labels: FloatArray, label_set: LabelSet, thresholds: FloatArray) -> CalledSides:
+    """Where a finding is on one side only: is it called, and on which side?
+
+    Scores count from their label's threshold. A finding is called where the higher of right and left is at least 0, and
+    the higher one is its side.
+
+    Args:
+        scores: float64 (N, L), logits.
+        labels: float64 (N, L) of 1, 0 and NaN.
+        label_set: L labels.
+        thresholds: float64 (L,), in logits, from `spf_net.metrics.youden_thresholds` for example. NaN: not known, so
+            that the label's pair has no cases. Infinity: never called.
+    """
+    result = CalledSides(*(np.zeros(len(scores)) for _ in range(3)))
+    for right, left in side_pairs(label_set):
+        if np.isnan(thresholds[right] + thresholds[left]):
+            continue
+        case = labels[:, right] + labels[:, left] == 1
+        excess = scores[:, [right, left]] - thresholds[[right, left]]
+        called = case & (excess.max(axis=1) >= 0)
+        side = np.sign(excess[called, 0] - excess[called, 1])
+        truth = np.where(labels[called, right] == 1, 1.0, -1.0)
+        result.cases[case] += 1
+        result.called[called] += 1
+        result.wrong[called] += (1 - side * truth) / 2
+    return result
+
+
+def wrong_side_rate(
+    scores: FloatArray, labels: FloatArray, weights: FloatArray, label_set: LabelSet, thresholds: FloatArray
+) -> FloatArray:
+    """Finding right, side wrong: the share of the called one-sided findings that are called on the wrong side.
+
+    Over all pairs of labels together. It says nothing about the findings that are not called at all: the number of
+    calls belongs beside it.
+
+    Args:
+        scores: float64 (N, L), logits.
+        labels: float64 (N, L) of 1, 0 and NaN.
+        weights: float64 (R, N), of the images.
+        label_set: L labels.
+        thresholds: float64 (L,), see `called_sides`.
+
+    Returns:
+        float64 (R,), lower is better, 0.5 is a network that does not know sides; NaN where nothing is called.
+    """
+    sides = called_sides(scores, labels, label_set, thresholds)
+    return ratio(weights @ sides.wrong, weights @ sides.called)
 
 
 def side_pairs(label_set: LabelSet) -> list[tuple[int, int]]:

@@ -1,10 +1,10 @@
-"""How well each label is ranked: AUROC and average precision a label, and their means."""
+"""How well each label is ranked: AUROC and average precision a label, their means, and operating points."""
 
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.metrics import average_precision_score, roc_auc_score
+from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 from spf_net.ranking import FloatArray, weighted_auroc, weighted_mean
 
@@ -76,6 +76,31 @@ def macro_average_precision(labels: LabelMetrics) -> float:
     """Mean of the labels' average precisions, undefined ones left out; NaN where none is defined."""
     defined = labels.average_precision[~np.isnan(labels.average_precision)]
     return float(defined.mean()) if len(defined) else float("nan")
+
+
+def youden_thresholds(scores: npt.ArrayLike, labels: npt.ArrayLike) -> FloatArray:
+    """For each label the score from which it is called, so that Youden's J (sensitivity + specificity - 1) is largest.
+
+    Choose them on the validation part: chosen on the images that they are then used on, they are too good. Of several
+    with the same J it is the highest; a label that no threshold ranks better than chance gets infinity, never called.
+
+    Args:
+        scores: (N, L), finite.
+        labels: (N, L) of 1, 0 and NaN.
+
+    Returns:
+        float64 (L,), NaN for a label without known positives or negatives. A label is called where score >= threshold.
+
+    Raises:
+        ValueError: If the shapes differ or a score is not finite.
+    """
+    scores, labels = check_scores(scores, labels)
+    thresholds = np.full(labels.shape[1], np.nan)
+    for column in np.flatnonzero((labels == 1).any(axis=0) & (labels == 0).any(axis=0)):
+        known = ~np.isnan(labels[:, column])
+        false_calls, calls, steps = roc_curve(labels[known, column], scores[known, column], drop_intermediate=False)
+        thresholds[column] = steps[np.argmax(calls - false_calls)]
+    return thresholds
 
 
 def _label_auroc(scores: FloatArray, labels: FloatArray, weights: FloatArray) -> tuple[FloatArray, FloatArray]:

@@ -26,7 +26,10 @@ def plot_label_auroc(aurocs: Mapping[str, FloatArray], label_set: LabelSet, path
     order = np.argsort(np.nan_to_num(next(iter(aurocs.values())), nan=-1.0))
     figure = Figure(figsize=(8, 1.5 + 0.19 * len(label_set)), layout="constrained")
     axes = figure.add_subplot()
-    for (name, values), colour, marker in zip(aurocs.items(), _COLOURS, _MARKERS, strict=False):
+    for number, (name, values) in enumerate(aurocs.items()):
+        colour = _COLOURS[number % len(_COLOURS)]
+        # From the seventh head on, each colour comes with another marker.
+        marker = _MARKERS[(number + number // len(_COLOURS)) % len(_MARKERS)]
         label = f"{name} (mean {np.nanmean(values):.3f})"
         axes.plot(values[order], np.arange(len(order)), marker, color=colour, label=label, markersize=5, alpha=0.85)
     axes.axvline(0.5, color="black", linewidth=1, linestyle=":")

@@ -37,7 +37,9 @@ def predict(
     # Where the images do not come out even, some processes repeat one: a network spread over them works in step.
     shared = np.resize(mine, -(-len(rows) // fabric.world_size))
     loader = DataLoader(Subset(dataset, rows[shared].tolist()), batch_size, num_workers=num_workers)
-    outputs = torch.cat([network(batch["image"].to(fabric.device)).logits.float() for batch in loader])
+    outputs = torch.cat(
+        [network(*(batch[key].to(fabric.device) for key in ("image", "lungs"))).logits.float() for batch in loader]
+    )
     network.train(was_training)
     logits = torch.zeros(len(rows), len(dataset.label_set), device=fabric.device)
     logits[mine] = outputs[: len(mine)]

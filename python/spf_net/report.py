@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from spf_data.labels import LabelSet
@@ -16,6 +17,7 @@ TITLES = {
     "side_auc": "side AUC (95 % CI)",
     "zone_auc": "zone AUC (95 % CI)",
     "pair_accuracy": "pair accuracy (95 % CI)",
+    "wrong_side_rate": "wrong side rate (95 % CI)",
 }
 _STOPPED = {"patience": "", "epochs": "*", "time": "**"}
 _NOTES = {
@@ -34,17 +36,20 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def evaluation_table(evaluations: Mapping[str, Evaluation]) -> str:
-    """One row a subset of the images, with every metric."""
-    header = ["images from", "images", "patients", *TITLES.values()]
-    header += ["side cases", "macro average precision", "labels averaged"]
+    """One row a subset of the images, with every metric; the rate of wrong sides where there were operating points."""
+    metrics = [name for name in TITLES if any(name in evaluation.metrics for evaluation in evaluations.values())]
+    header = ["images from", "images", "patients", *(TITLES[metric] for metric in metrics), "side cases"]
+    header += ["macro average precision", "macro Brier score", "macro calibration error", "labels averaged"]
     rows = [
         [
             name,
             str(evaluation.images),
             str(evaluation.patients),
-            *(format_estimate(evaluation.metrics[metric]) for metric in TITLES),
+            *(format_estimate(evaluation.metrics[metric]) for metric in metrics),
             str(evaluation.side_cases),
-            _number(evaluation.macro_average_precision),
+            format_number(evaluation.macro_average_precision),
+            format_number(evaluation.calibration.macro_brier),
+            format_number(evaluation.calibration.macro_error),
             f"{evaluation.labels.defined} of {len(evaluation.labels.auroc)}",
         ]
         for name, evaluation in evaluations.items()
@@ -100,26 +105,29 @@ def to_json(result: TrainingResult, evaluations: Mapping[str, Evaluation], label
         "stopped_by": result.stopped_by,
         "seconds_a_step": result.seconds_a_step,
         "seconds": result.seconds,
-        "evaluation": {name: _evaluation_to_json(item, label_set) for name, item in evaluations.items()},
+        "evaluation": {name: evaluation_to_json(item, label_set) for name, item in evaluations.items()},
     }
 
 
-def _evaluation_to_json(evaluation: Evaluation, label_set: LabelSet) -> dict[str, Any]:
-    labels = evaluation.labels
+def evaluation_to_json(evaluation: Evaluation, label_set: LabelSet) -> dict[str, Any]:
+    """One evaluation as plain values; NaN becomes null."""
+    labels, calibration = evaluation.labels, evaluation.calibration
     return {
         "images": evaluation.images,
         "patients": evaluation.patients,
         "side_cases": evaluation.side_cases,
-        "macro_average_precision": _or_null(evaluation.macro_average_precision),
+        "side_calls": None if evaluation.side_calls is None else asdict(evaluation.side_calls),
+        "macro_average_precision": or_null(evaluation.macro_average_precision),
+        "macro_brier": or_null(calibration.macro_brier),
+        "macro_calibration_error": or_null(calibration.macro_error),
         "labels_averaged": labels.defined,
-        "metrics": {
-            name: {key: _or_null(value) for key, value in estimate._asdict().items()}
-            for name, estimate in evaluation.metrics.items()
-        },
+        "metrics": {name: estimate_to_json(estimate) for name, estimate in evaluation.metrics.items()},
         "labels": {
             name: {
-                "auroc": _or_null(float(labels.auroc[index])),
-                "average_precision": _or_null(float(labels.average_precision[index])),
+                "auroc": or_null(float(labels.auroc[index])),
+                "average_precision": or_null(float(labels.average_precision[index])),
+                "brier": or_null(float(calibration.brier[index])),
+                "calibration_error": or_null(float(calibration.error[index])),
                 "positives": int(labels.positives[index]),
                 "negatives": int(labels.negatives[index]),
             }
@@ -128,11 +136,18 @@ def _evaluation_to_json(evaluation: Evaluation, label_set: LabelSet) -> dict[str
     }
 
 
-def _or_null(value: float) -> float | None:
-    return None if math.isnan(value) else value
+def estimate_to_json(estimate: Estimate) -> dict[str, float | None]:
+    """Value and interval, null where they are NaN."""
+    return {key: or_null(value) for key, value in estimate._asdict().items()}
 
 
-def _number(value: float) -> str:
+def or_null(value: float) -> float | None:
+    """The value, or None (null in JSON) where it is not finite."""
+    return value if math.isfinite(value) else None
+
+
+def format_number(value: float) -> str:
+    """For example "0.812"; "undefined" where there is no value."""
     return "undefined" if math.isnan(value) else f"{value:.3f}"
 
 

@@ -3,15 +3,16 @@
 import math
 import shutil
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from lightning_fabric import Fabric
-from spf_data.dataset import XrayDataset
+from spf_data.dataset import Sample, XrayDataset
 from spf_data.splits import grouped_split
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, DistributedSampler, Subset
@@ -19,12 +20,14 @@ from tqdm import tqdm
 
 from spf_kernels.distributed import gather_optimizer_state_dict, gather_state_dict, load_optimizer_state_dict
 from spf_kernels.optim import NAdam
-from spf_net.augment import rotate_and_shift
+from spf_net.augment import random_mirror, rotate_and_shift
 from spf_net.checkpoint import Checkpoint, has_checkpoint, load_checkpoint, save_checkpoint, tidy
 from spf_net.config import OptimizerConfig, RunConfig, config_to_dict
 from spf_net.history import EpochRow, StopReason, best_epoch, describe, seconds_a_step, stop_reason
 from spf_net.launch import share_network
 from spf_net.losses import masked_bce, positive_weights
+from spf_net.lung_frame import count_without_frame
+from spf_net.lung_regressor import load_regressor
 from spf_net.metrics import check_scores, macro_auroc
 from spf_net.network import build_network, count_parameters
 from spf_net.predict import predict
@@ -82,7 +85,9 @@ def train(config: RunConfig, dataset: XrayDataset, fabric: Fabric) -> TrainingRe
 
     Raises:
         FileExistsError: If `config.output` holds a run, and neither `resume` nor `overwrite` is set.
-        ValueError: If sizes do not fit together, or a resumed run had other settings.
+        FileNotFoundError: If there is no lung regressor where the settings say.
+        ValueError: If sizes do not fit together, no image has the lung boxes that the frame needs, or a resumed run had
+            other settings.
         FloatingPointError: If the loss is no longer finite.
     """
     return _Trainer(config, dataset, fabric).run()
@@ -115,6 +120,7 @@ class _Trainer:
             len(dataset.label_set),
             self.training.seed,
             config.optimizer.grad_mode,
+            config.frame,
         )
         self.parameters = count_parameters(network)
         share_network(network, config)
@@ -127,6 +133,7 @@ class _Trainer:
         self.history: list[EpochRow] = []
 
     def run(self) -> TrainingResult:
+        self._report_frames()
         self._start()
         log = RunLog(self.config.output, len(self.history)) if self.fabric.is_global_zero else None
         while (reason := stop_reason(self.history, self.training)) is None:
@@ -150,6 +157,14 @@ class _Trainer:
             self.parameters,
         )
 
+    def _report_frames(self) -> None:
+        if self.config.frame.source != "lungs":
+            return
+        images, without = len(self.dataset), count_without_frame(self.dataset.lung_boxes)
+        if without == images:
+            raise ValueError(f"frame must be 'image' or 'predicted' for data without lung boxes ({images} images)")
+        self.fabric.print(f"lung frame: the whole image for {without} of {images} images, whose lung boxes are unknown")
+
     def _start(self) -> None:
         """Go on from the last checkpoint, or make sure that there is none."""
         exists = has_checkpoint(self.folder)
@@ -162,11 +177,22 @@ class _Trainer:
                 f"{self.config.output} holds a run: pass --resume to go on with it, --overwrite to replace it, or "
                 "another --output"
             )
-        elif self.fabric.is_global_zero:
-            if self.config.resume:
-                tqdm.write(f"{self.config.output} holds no checkpoint to resume: starting anew")
-            shutil.rmtree(self.folder, ignore_errors=True)
+        else:
+            self._load_lung_regressor()
+            if self.fabric.is_global_zero:
+                if self.config.resume:
+                    tqdm.write(f"{self.config.output} holds no checkpoint to resume: starting anew")
+                shutil.rmtree(self.folder, ignore_errors=True)
         self.fabric.barrier()
+
+    def _load_lung_regressor(self) -> None:
+        own, folder = self.network.module.lung_regressor, self.config.frame.regressor
+        if own is None or folder is None:
+            return
+        trained = load_regressor(folder)
+        if trained.channels != own.channels:
+            raise ValueError(f"{folder} must be for images of {own.channels} channels, got {trained.channels}")
+        own.load_state_dict(trained.state_dict())
 
     def _resume(self) -> None:
         checkpoint = load_checkpoint(self.folder)
@@ -186,7 +212,8 @@ class _Trainer:
             tqdm.write(f"resumed after epoch {len(self.history)} from {self.config.output}")
 
     def _settings(self) -> dict[str, Any]:
-        return {"config": config_to_dict(self.config), "labels": list(self.dataset.label_set.names)}
+        labels = [asdict(label) for label in self.dataset.label_set.labels]
+        return {"config": config_to_dict(self.config), "labels": labels}
 
     def _save(self) -> None:
         precision = self.fabric.strategy.precision.state_dict()
@@ -256,33 +283,65 @@ class _Trainer:
         losses = torch.zeros(2, device=self.fabric.device)
         started = time.perf_counter()
         quiet = None if self.fabric.is_global_zero else True
-        for batch in tqdm(loader, f"epoch {epoch}/{self.training.epochs}", leave=False, disable=quiet):
-            losses += self._step(batch["image"], batch["labels"], generator)
-        averaged: Tensor = self.fabric.all_reduce(losses / len(loader))  # type: ignore[assignment]
+        bar = tqdm(loader, f"epoch {epoch}/{self.training.epochs}", leave=False, disable=quiet)
+        for batches in _in_groups(bar, self.training.accumulation):
+            losses += self._step(batches, generator)
+        steps = -(-len(loader) // self.training.accumulation)
+        averaged: Tensor = self.fabric.all_reduce(losses / steps)  # type: ignore[assignment]
         loss, reconstruction = averaged.tolist()
         if not math.isfinite(loss + reconstruction):
             raise FloatingPointError(
                 f"the loss is not finite in epoch {epoch}: classification {loss}, reconstruction {reconstruction}; "
                 f"lower the learning rate ({self.config.optimizer.lr})"
             )
-        return loss, reconstruction, (time.perf_counter() - started) / len(loader)
+        return loss, reconstruction, (time.perf_counter() - started) / steps
 
-    def _step(self, images: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
-        images, labels = images.to(self.fabric.device), labels.to(self.fabric.device)
-        images = rotate_and_shift(images, self.training.rotation, self.training.shift, generator)
-        logits, reconstruction = self.network(images)
-        classification = masked_bce(logits, labels, self.pos_weight, self._known_labels(labels))
+    def _step(self, batches: list[Sample], generator: torch.Generator) -> Tensor:
+        """One step on all `batches` together.
+
+        Returns:
+            (2,) classification and reconstruction loss.
+        """
+        known = self._known_labels(batches)
+        images = sum(len(batch["image"]) for batch in batches)
+        losses = torch.zeros(2, device=self.fabric.device)
         self.optimizer.zero_grad()
-        self.fabric.backward(classification + self.config.head.reconstruction_weight * reconstruction)
+        for number, batch in enumerate(batches, start=1):
+            with self.fabric.no_backward_sync(self.network, enabled=number < len(batches)):
+                losses += self._backward(batch, known, len(batch["image"]) / images, generator)
         self.optimizer.step()
+        return losses
+
+    def _backward(self, batch: Sample, known: Tensor, share: float, generator: torch.Generator) -> Tensor:
+        """Add the gradients of one batch; its losses are its parts of those of the whole step.
+
+        Args:
+            batch: Images, labels and lungs.
+            known: From `_known_labels`.
+            share: Of the batch in the images of the step.
+            generator: Of the augmentation.
+        """
+        images, labels, lungs = self._augmented(batch, generator)
+        logits, reconstruction = self.network(images, lungs)
+        classification = masked_bce(logits, labels, self.pos_weight, known)
+        reconstruction = reconstruction * share
+        self.fabric.backward(classification + self.config.head.reconstruction_weight * reconstruction)
         return torch.stack([classification.detach(), reconstruction.detach().to(classification)])
 
-    def _known_labels(self, labels: Tensor) -> Tensor:
-        """How many labels are known in the batches of all processes together, for each process.
+    def _augmented(self, batch: Sample, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        device, mirrored = self.fabric.device, self.dataset.label_set.mirror
+        images, labels, lungs = batch["image"].to(device), batch["labels"].to(device), batch["lungs"].to(device)
+        images, labels, lungs = random_mirror(images, labels, lungs, mirrored, self.training.flip, generator)
+        images, lungs = rotate_and_shift(images, lungs, self.training.rotation, self.training.shift, generator)
+        return images, labels, lungs
 
-        Divided by it, the mean over the processes is the loss of the whole batch, however the labels are spread.
+    def _known_labels(self, batches: list[Sample]) -> Tensor:
+        """How many labels are known in the step of all processes together, for each process.
+
+        Divided by it, the mean over the processes is the loss of the whole step, however the labels are spread.
         """
-        known: Tensor = self.fabric.all_reduce(labels.isfinite().sum().float(), reduce_op="sum")  # type: ignore[assignment]
+        count = torch.stack([batch["labels"].isfinite().sum() for batch in batches]).sum().float()
+        known: Tensor = self.fabric.all_reduce(count.to(self.fabric.device), reduce_op="sum")  # type: ignore[assignment]
         return known.clamp(min=1) / self.fabric.world_size
 
 
@@ -297,6 +356,13 @@ def _build_optimizer(config: OptimizerConfig, network: nn.Module, seed: int) -> 
         state_dtype=None if config.state_dtype is None else _DTYPES[config.state_dtype],
         seed=int(np.random.SeedSequence(seed).generate_state(1)[0]),
     )
+
+
+def _in_groups(batches: Iterable[Sample], size: int) -> Iterator[list[Sample]]:
+    """`size` batches at a time; the last group may have fewer."""
+    remaining = iter(batches)
+    while group := list(islice(remaining, size)):
+        yield group
 
 
 def _epoch_seed(seed: int, epoch: int, rank: int) -> int:

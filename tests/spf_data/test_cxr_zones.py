@@ -69,11 +69,19 @@ def test_colour_images_become_grey(tmp_path):
     assert CxrZonesDataset(tmp_path, image_size=16)[0]["image"].shape == (1, 16, 16)
 
 
-def test_lung_boxes_are_scaled_with_the_image(tmp_path):
-    dataset = CxrZonesDataset(_write(tmp_path, [_row(0)]), image_size=20)
-    assert dataset.lung_boxes.dtype == np.float32
-    assert dataset.lung_boxes[0, 0].tolist() == [2, 4, 5, 10]
-    assert np.isnan(dataset.lung_boxes[0, 1]).all()
+@pytest.mark.parametrize("image_size", [20, 40])
+def test_lung_boxes_are_shares_of_the_image_whatever_its_size(tmp_path, image_size):
+    rows = [_row(0, lung_source="radiologist"), _row(1, lung_source="predicted"), _row(2, lung_right="")]
+    dataset = CxrZonesDataset(_write(tmp_path, rows), image_size)
+    assert dataset.lung_boxes[0, 0].tolist() == pytest.approx([0.1, 0.2, 0.25, 0.5])
+    assert dataset.lung_boxes[0, 1].isnan().all()
+    assert dataset.lung_boxes[2].isnan().all()
+    assert dataset.lung_sources.tolist() == ["radiologist", "predicted", ""]
+
+
+def test_an_unknown_lung_source_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"row 1: lung_source must be one of .* got 'guessed'"):
+        CxrZonesDataset(_write(tmp_path, [_row(0, lung_source="guessed")]))
 
 
 def test_rows_without_labels_are_counted_or_kept_on_request(tmp_path):
@@ -120,10 +128,44 @@ def test_no_path_leaves_the_root(tmp_path, value):
         CxrZonesDataset(_write(root, [_row(0, image=value)]))
 
 
-@pytest.mark.parametrize("box", ["5", "nonsense", "[1, 2, 3, NaN]", '["a", 1, 2, 3]', "[[1, 2], [3, 4]]"])
+@pytest.mark.parametrize(
+    "box", ["5", "nonsense", "[1, 2, 3, NaN]", "[1, 2, 0, 4]", "[1, 2, 3, -4]", '["a", 1, 2, 3]', "[[1, 2], [3, 4]]"]
+)
 def test_invalid_lung_boxes_are_refused(tmp_path, box):
-    with pytest.raises(ValueError, match="lung_right must be"):
+    with pytest.raises(ValueError, match="lung_right must"):
         CxrZonesDataset(_write(tmp_path, [_row(0, lung_right=box)]))
+
+
+EXTRA = [*REQUIRED_COLUMNS, "sex", "age", "projection", "boxes"]
+LUNGS = {"lung_right": "[0, 6, 20, 30]", "lung_left": "[20, 6, 20, 30]"}
+
+
+def test_attributes_are_those_of_the_table_where_it_has_them(tmp_path):
+    rows = [_row(0, sex="F", age="58", projection="AP Supine"), _row(1)]
+    attributes = CxrZonesDataset(_write(tmp_path, rows, EXTRA)).attributes
+    assert {name: values.tolist() for name, values in attributes.items()} == {
+        "sex": ["F", ""],
+        "age": ["58", ""],
+        "view": ["AP", ""],
+    }
+    without = CxrZonesDataset(_write(tmp_path, rows)).attributes
+    assert all(values.tolist() == ["", ""] for values in without.values())
+
+
+def test_masks_are_marked_boxes_within_the_thirds_of_present_labels(tmp_path):
+    # right middle and left middle are present; the box lies over the right middle and lower third
+    boxes = '[{"src": "rsna", "box": [4, 20, 8, 12]}, {"src": "nih", "box": [0, 0, 40, 40]}]'
+    dataset = CxrZonesDataset(_write(tmp_path, [_row(0, boxes=boxes, **LUNGS), _row(1, boxes=boxes)], EXTRA), 40)
+    expected = np.zeros((len(LABEL_SET), 40, 40), dtype=bool)
+    expected[LABEL_SET.index("right middle zone opacity"), 20:26, 4:12] = True
+    assert np.array_equal(dataset.mask(0), expected)
+    assert not dataset.mask(1).any()
+
+
+@pytest.mark.parametrize("boxes", ["5", "nonsense", '[{"src": "rsna"}]', '[{"src": "rsna", "box": [1, 2, 0, 4]}]'])
+def test_invalid_finding_boxes_are_refused(tmp_path, boxes):
+    with pytest.raises(ValueError, match="boxes must be objects with src and box"):
+        CxrZonesDataset(_write(tmp_path, [_row(0, boxes=boxes)], EXTRA))
 
 
 @pytest.mark.parametrize("label", ["2", "0.5", "yes", "nan", " 1", "-1"])
@@ -190,3 +232,10 @@ def test_the_real_data_set_is_read_whole():
     assert dataset.report == {NO_LABELS: 818}
     assert int((dataset.labels == 1).any(dim=1).sum()) == 177
     assert set(dataset.sources) == {"nih-chestxray14", "cohen-covid"}
+    known = ~dataset.lung_boxes.isnan().any(dim=2).any(dim=1).numpy()
+    assert known.sum() == 345
+    assert np.array_equal(dataset.lung_sources != "", known)
+    # The patient's right lung is on the image's left.
+    assert (dataset.lung_boxes[known, 0, 0] < dataset.lung_boxes[known, 1, 0]).all()
+    assert dataset.lung_boxes[known].min() > -0.05
+    assert (dataset.lung_boxes[known][..., :2] + dataset.lung_boxes[known][..., 2:]).max() < 1.1

@@ -7,6 +7,9 @@ from spf_data.labels import Label, LabelSet
 LABELS = LabelSet((Label("right nodule", "nodule", "right"), Label("left nodule", "nodule", "left")))
 
 
+BOX = [0.1, 0.1, 0.3, 0.5]
+
+
 def _arguments(**changes):
     arguments = {
         "label_set": LABELS,
@@ -27,7 +30,18 @@ def test_a_sample_is_a_scaled_image_with_its_labels_and_index():
     assert torch.equal((sample["image"] * 255).round(), torch.from_numpy(arguments["images"][1]).float())
     assert torch.equal(torch.isnan(sample["labels"]), torch.tensor([True, False]))
     assert sample["index"] == 1
+    assert sample["lungs"].shape == (2, 4)
+    assert sample["lungs"].isnan().all()
     assert (len(dataset), dataset.image_size, dataset.channels) == (3, 8, 1)
+
+
+def test_a_sample_has_its_lung_boxes():
+    boxes = np.random.default_rng(1).random((3, 2, 4)).astype(np.float32)
+    boxes[1, 0] = np.nan
+    dataset = XrayDataset(**_arguments(lung_boxes=boxes))
+    assert dataset.lung_boxes.dtype == torch.float32
+    for index in range(3):
+        assert np.array_equal(dataset[index]["lungs"].numpy(), boxes[index], equal_nan=True)
 
 
 def test_rows_count_from_either_end_and_no_further():
@@ -47,6 +61,7 @@ def test_a_data_loader_batches_it():
     batch = next(iter(torch.utils.data.DataLoader(XrayDataset(**_arguments()), batch_size=3)))
     assert batch["image"].shape == (3, 1, 8, 8)
     assert batch["labels"].shape == (3, 2)
+    assert batch["lungs"].shape == (3, 2, 4)
     assert batch["index"].tolist() == [0, 1, 2]
 
 
@@ -60,8 +75,26 @@ def test_a_data_loader_batches_it():
         ({"labels": np.zeros((3, 3), np.float32)}, ValueError, r"labels must be \(3, 2\)"),
         ({"labels": np.full((3, 2), 0.5, np.float32)}, ValueError, "labels must be 1, 0 or NaN"),
         ({"patients": np.array(["a", "b"])}, ValueError, "patients and sources must be"),
+        ({"lung_boxes": np.ones((3, 2, 4))}, TypeError, "lung_boxes must be float32, got float64"),
+        (
+            {"lung_boxes": np.ones((2, 2, 4), np.float32)},
+            ValueError,
+            r"lung_boxes must be \(3, 2, 4\), got \(2, 2, 4\)",
+        ),
+        *(
+            ({"lung_boxes": np.array([[BOX, BOX], [BOX, box], [BOX, BOX]], np.float32)}, ValueError, "in row 1")
+            for box in ([0.1, 0.1, 0.0, 0.5], [0.1, 0.1, 0.3, -0.5], [0.1, np.nan, 0.3, 0.5], [np.inf, 0.1, 0.3, 0.5])
+        ),
     ],
 )
 def test_rows_that_do_not_fit_together_are_refused(changes, error, message):
     with pytest.raises(error, match=message):
         XrayDataset(**_arguments(**changes))
+
+
+def test_attributes_are_kept_by_name_and_must_fit_the_rows():
+    sexes = np.array(["F", "", "M"])
+    assert XrayDataset(**_arguments()).attributes == {}
+    assert XrayDataset(**_arguments(attributes={"sex": sexes})).attributes["sex"].tolist() == ["F", "", "M"]
+    with pytest.raises(ValueError, match=r"attribute 'sex' must be \(3,\), got \(2,\)"):
+        XrayDataset(**_arguments(attributes={"sex": sexes[:2]}))

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from spf_net.config import RunConfig, TrainingConfig, build_parser, config_to_dict, parse_config
 from spf_net.heads import HeadConfig
+from spf_net.lung_frame import FrameConfig
 
 CONFIGS = sorted((Path(__file__).resolve().parents[2] / "python" / "configs").glob("*.yaml"))
 
@@ -29,9 +30,9 @@ def test_what_holds_for_the_phantom_does_not_bind_other_data() -> None:
         parse_config(["--data", "phantom", "--data.image_size", "1024"])
 
 
-def test_head_and_extractor_take_their_names_too() -> None:
-    config = parse_config(["--head", "square_pooling", "--extractor", "none"])
-    assert (config.head.name, config.extractor.name) == ("square_pooling", "none")
+def test_head_extractor_and_frame_take_their_names_too() -> None:
+    config = parse_config(["--head", "square_pooling", "--extractor", "none", "--frame", "lungs"])
+    assert (config.head.name, config.extractor.name, config.frame.source) == ("square_pooling", "none", "lungs")
 
 
 def test_several_processes_and_the_optimizer_have_short_forms() -> None:
@@ -95,6 +96,17 @@ def test_bad_training_settings_are_refused() -> None:
         TrainingConfig(max_minutes=0)
     with pytest.raises(ValueError, match="timeout must be positive, got 0"):
         TrainingConfig(timeout=0)
+    with pytest.raises(ValueError, match="accumulation must be at least 1, got 0"):
+        TrainingConfig(accumulation=0)
+    with pytest.raises(ValueError, match=r"flip must be in \[0, 1\], got 1.5"):
+        TrainingConfig(flip=1.5)
+
+
+def test_a_predicted_frame_needs_a_regressor() -> None:
+    with pytest.raises(ValueError, match=r"regressor must be what train_lungs\.py wrote"):
+        RunConfig(frame=FrameConfig("predicted"))
+    config = parse_config(["--frame=predicted", "--frame.regressor=some/folder", "--frame.margin=0.1"])
+    assert config.frame == FrameConfig("predicted", 0.1, Path("some/folder"))
 
 
 def test_strategies_that_do_not_fit_are_refused() -> None:

@@ -68,7 +68,28 @@ def test_a_single_source_is_not_reported_twice() -> None:
     assert list(evaluate_by_source(scores, labels, LABELS, patients, np.full(len(labels), "one"))) == ["all"]
 
 
+def test_the_wrong_side_rate_needs_operating_points() -> None:
+    scores, labels, patients = case()
+    without = evaluate(scores, labels, LABELS, patients)
+    assert "wrong_side_rate" not in without.metrics
+    assert without.side_calls is None
+    result = evaluate(scores, labels, LABELS, patients, thresholds=np.array([0.5, 0.5]))
+    estimate, calls = result.metrics["wrong_side_rate"], result.side_calls
+    assert calls is not None
+    assert calls.cases == (labels.sum(axis=1) == 1).sum()
+    assert 0 < calls.called < calls.cases
+    assert (calls.thresholds, calls.sided_labels) == (2, 2)
+    assert estimate.low < estimate.value < estimate.high < 0.5
+    assert result.metrics["macro_auroc"] == without.metrics["macro_auroc"]
+    unknown = evaluate(scores, labels, LABELS, patients, thresholds=np.array([0.5, np.nan]))
+    assert unknown.side_calls is not None
+    assert (unknown.side_calls.cases, unknown.side_calls.thresholds) == (0, 1)
+    assert np.isnan(unknown.metrics["wrong_side_rate"].value)
+
+
 def test_rows_must_agree() -> None:
     scores, labels, patients = case()
     with pytest.raises(ValueError, match=r"the patients \(179,\)"):
         evaluate(scores, labels, LABELS, patients[:-1])
+    with pytest.raises(ValueError, match=r"thresholds must be \(2,\), got \(1,\)"):
+        evaluate(scores, labels, LABELS, patients, thresholds=np.zeros(1))

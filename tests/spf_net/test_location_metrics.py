@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 from spf_data.labels import Label, LabelSet
-from spf_net.location_metrics import pair_accuracy, side_auc, side_cases, side_pairs, zone_auc, zone_labels
+from spf_net.location_metrics import (
+    called_sides,
+    pair_accuracy,
+    side_auc,
+    side_cases,
+    side_pairs,
+    wrong_side_rate,
+    zone_auc,
+    zone_labels,
+)
 
 NAN = float("nan")
 LABELS = LabelSet(
@@ -90,7 +99,56 @@ def test_pair_accuracy_counts_pairs_of_an_image_with_ties_half() -> None:
     assert pair_accuracy(scores, labels, once(labels), LABELS)[0] == pytest.approx((1 + 0.5 + 3) / 6)
 
 
-@pytest.mark.parametrize("metric", [side_auc, zone_auc, pair_accuracy])
+def test_a_called_finding_is_on_the_side_that_exceeds_its_threshold_more() -> None:
+    labels = np.zeros((6, 8))
+    labels[[0, 1, 2, 3], 5] = 1
+    labels[4, 6] = 1
+    labels[5, [5, 6]] = 1
+    thresholds = np.zeros(8)
+    thresholds[[5, 6]] = [1.0, 2.0]
+    scores = np.full((6, 8), -9.0)
+    # Right; left although the right score is higher; both alike; not called; right where it is left; on both sides.
+    scores[:, 5] = [1.5, 3.0, 4.0, 0.9, 1.0, 5.0]
+    scores[:, 6] = [1.9, 4.5, 5.0, 1.9, 1.9, 1.0]
+    sides = called_sides(scores, labels, LABELS, thresholds)
+    np.testing.assert_array_equal(sides.cases, [1, 1, 1, 1, 1, 0])
+    np.testing.assert_array_equal(sides.called, [1, 1, 1, 0, 1, 0])
+    np.testing.assert_array_equal(sides.wrong, [0, 1, 0.5, 0, 1, 0])
+    assert wrong_side_rate(scores, labels, once(labels), LABELS, thresholds)[0] == 2.5 / 4
+
+
+def test_a_pair_without_a_threshold_has_no_cases() -> None:
+    scores, labels = random_case(1)
+    thresholds = np.full(8, -9.0)
+    everything = called_sides(scores, labels, LABELS, thresholds)
+    thresholds[5] = NAN
+    rest = called_sides(scores, labels, LABELS, thresholds)
+    cavity = labels[:, 5] + labels[:, 6] == 1
+    assert cavity.any()
+    np.testing.assert_array_equal(rest.cases, everything.cases - cavity)
+    # Never called: both are cases still.
+    never = called_sides(scores, labels, LABELS, np.full(8, np.inf))
+    np.testing.assert_array_equal(never.cases, everything.cases)
+    assert never.called.sum() == 0
+    assert np.isnan(wrong_side_rate(scores, labels, once(labels), LABELS, np.full(8, np.inf))[0])
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_mirrored_images_with_swapped_labels_have_the_same_rate(seed: int) -> None:
+    scores, labels = random_case(seed)
+    thresholds = np.random.default_rng(seed).normal(size=8)
+    mirror = list(LABELS.mirror)
+    rate = wrong_side_rate(scores, labels, once(labels), LABELS, thresholds)
+    mirrored = wrong_side_rate(scores[:, mirror], labels[:, mirror], once(labels), LABELS, thresholds[mirror])
+    assert 0 < rate[0] < 1
+    assert mirrored[0] == pytest.approx(rate[0], abs=1e-12)
+
+
+def called_wrong(scores: np.ndarray, labels: np.ndarray, weights: np.ndarray, label_set: LabelSet) -> np.ndarray:
+    return wrong_side_rate(scores, labels, weights, label_set, np.zeros(len(label_set)))
+
+
+@pytest.mark.parametrize("metric", [side_auc, zone_auc, pair_accuracy, called_wrong])
 def test_weights_are_the_same_as_repeating_images(metric: Callable[..., np.ndarray]) -> None:
     scores, labels = random_case(7)
     counts = np.random.default_rng(3).integers(0, 3, len(labels))
@@ -101,7 +159,7 @@ def test_weights_are_the_same_as_repeating_images(metric: Callable[..., np.ndarr
     np.testing.assert_allclose(weighted, repeated, rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("metric", [side_auc, zone_auc, pair_accuracy])
+@pytest.mark.parametrize("metric", [side_auc, zone_auc, pair_accuracy, called_wrong])
 def test_undefined_is_nan(metric: Callable[..., np.ndarray]) -> None:
     no_places = LabelSet((Label("large heart", "large heart", "none"),))
     assert np.isnan(metric(np.zeros((3, 1)), np.ones((3, 1)), np.ones((2, 3)), no_places)).all()

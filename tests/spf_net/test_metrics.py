@@ -3,7 +3,13 @@
 import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
-from spf_net.metrics import label_metrics, macro_auroc, macro_average_precision, weighted_macro_auroc
+from spf_net.metrics import (
+    label_metrics,
+    macro_auroc,
+    macro_average_precision,
+    weighted_macro_auroc,
+    youden_thresholds,
+)
 
 NAN = float("nan")
 
@@ -64,3 +70,21 @@ def test_bad_scores_are_refused() -> None:
         label_metrics(np.zeros((3, 2)), np.zeros((3, 1)))
     with pytest.raises(ValueError, match="scores must be finite, got 6"):
         label_metrics(np.full((3, 2), np.inf), np.zeros((3, 2)))
+
+
+def test_no_threshold_has_a_larger_youden_index(scores: np.ndarray, labels: np.ndarray) -> None:
+    thresholds = youden_thresholds(scores, labels)
+    for column in range(3):
+        known = ~np.isnan(labels[:, column])
+        score, label = scores[known, column], labels[known, column]
+        index = {
+            step: (score[label == 1] >= step).mean() - (score[label == 0] >= step).mean() for step in [*score, np.inf]
+        }
+        best = max(index.values())
+        assert index[thresholds[column]] == pytest.approx(best, abs=1e-12)
+        assert thresholds[column] == max(step for step, value in index.items() if value > best - 1e-12)
+    assert np.isnan(thresholds[3])
+
+
+def test_a_label_ranked_the_wrong_way_round_is_never_called() -> None:
+    assert youden_thresholds([[2.0], [1.0]], [[0.0], [1.0]])[0] == np.inf

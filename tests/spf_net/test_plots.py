@@ -31,3 +31,12 @@ def test_a_label_that_is_undefined_for_a_head_has_no_dot(tmp_path: Path) -> None
     values[3:] = np.nan
     plot_label_auroc({"spf": values, "other": values - 0.1}, labels, tmp_path / "few.png")
     assert (grey(tmp_path / "few.png") < 200).sum() < (grey(tmp_path / "all.png") < 200).sum()
+
+
+def test_more_heads_than_colours_are_all_drawn(tmp_path: Path) -> None:
+    labels = build_dataset(DataConfig(num_images=5, image_size=64)).label_set
+    values = np.linspace(0.4, 0.9, len(labels))
+    heads = {f"head {number}": values + number / 100 for number in range(9)}
+    plot_label_auroc(dict(list(heads.items())[:6]), labels, tmp_path / "six.png")
+    plot_label_auroc(heads, labels, tmp_path / "nine.png")
+    assert grey(tmp_path / "nine.png")[150:].mean() < grey(tmp_path / "six.png")[150:].mean() - 1

@@ -24,10 +24,10 @@ def result(stopped_by: StopReason) -> TrainingResult:
     return TrainingResult(np.arange(4), np.zeros((4, 2), np.float32), 12, 9, stopped_by, 0.0123, 45.6, 12345)
 
 
-def evaluation() -> Evaluation:
+def evaluation(thresholds: np.ndarray | None = None) -> Evaluation:
     labels = np.array([[1, 0], [0, 0], [1, 0], [0, 0]])
     scores = np.array([[2, 0], [1, 0], [0, 1], [0, 0]])
-    return evaluate(scores, labels, LABELS, np.array(list("abcd")))
+    return evaluate(scores, labels, LABELS, np.array(list("abcd")), thresholds=thresholds)
 
 
 def test_columns_are_aligned() -> None:
@@ -48,6 +48,11 @@ def test_the_table_says_how_many_labels_were_averaged() -> None:
     assert "0.625" in table
 
 
+def test_the_wrong_side_rate_has_a_column_where_there_are_operating_points() -> None:
+    assert "wrong side rate" not in evaluation_table({"all": evaluation()})
+    assert "wrong side rate" in evaluation_table({"all": evaluation(np.array([0.5, 0.5]))})
+
+
 def test_an_unfinished_training_is_marked_and_explained() -> None:
     table = comparison_table({"spf": (result("time"), evaluation()), "other": (result("patience"), evaluation())})
     assert "| 12**" in table
@@ -63,3 +68,13 @@ def test_json_has_null_for_what_is_undefined() -> None:
     assert document["evaluation"]["all"]["labels"]["right cavity"]["auroc"] == 0.625
     assert document["evaluation"]["all"]["metrics"]["zone_auc"]["value"] is None
     assert document["stopped_by"] == "patience"
+    assert document["evaluation"]["all"]["side_calls"] is None
+    assert 0 < document["evaluation"]["all"]["labels"]["left cavity"]["brier"] < 1
+    called = json.loads(dump(to_json(result("patience"), {"all": evaluation(np.array([1.5, 0.5]))}, LABELS)))
+    assert called["evaluation"]["all"]["side_calls"] == {
+        "cases": 2,
+        "called": 2,
+        "thresholds": 2,
+        "sided_labels": 2,
+    }
+    assert called["evaluation"]["all"]["metrics"]["wrong_side_rate"]["value"] == 0.5

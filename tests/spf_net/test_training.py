@@ -1,6 +1,7 @@
 """Training: resuming is exact, stopping is said, nothing is overwritten unasked."""
 
 import csv
+import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -14,10 +15,15 @@ from spf_net import training
 from spf_net.checkpoint import load_checkpoint, save_checkpoint
 from spf_net.config import OptimizerConfig, RunConfig, TrainingConfig
 from spf_net.extractor import ExtractorConfig
-from spf_net.heads import GradMode, HeadConfig
+from spf_net.heads import HEADS, GradMode, HeadConfig, HeadName
 from spf_net.history import EpochRow, best_epoch, stop_reason
 from spf_net.launch import start_fabric
+from spf_net.lung_frame import FrameConfig
+from spf_net.lung_regressor import LungRegressor, save_regressor
 from spf_net.training import TrainingResult, train
+
+from .forks import Forks
+from .test_processes import STILL, WAYS
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +73,129 @@ def test_resuming_gives_the_same_weights_bit_by_bit(
     assert not same(halfway, weights(tmp_path / "parts"))
     np.testing.assert_array_equal(whole.scores, resumed.scores)
     assert whole.epochs == resumed.epochs == 4
+
+
+LEVERS = {"flip": 0.5, "accumulation": 2}
+
+
+@pytest.mark.parametrize("grad_mode", ["dense", "factored"])
+def test_resuming_is_exact_with_flips_lung_frame_accumulation_and_dropout(
+    tmp_path: Path, dataset: XrayDataset, grad_mode: GradMode
+) -> None:
+    settings = config(tmp_path / "whole", 4, frame=FrameConfig("lungs"), optimizer=OptimizerConfig(grad_mode=grad_mode))
+    settings = replace(settings, training=replace(settings.training, **LEVERS))
+    whole = run(settings, dataset)
+    parts = replace(settings, output=tmp_path / "parts")
+    run(replace(parts, training=replace(parts.training, epochs=2, patience=2)), dataset)
+    torch.rand(3)
+    resumed = run(replace(parts, resume=True), dataset)
+    assert same(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
+    np.testing.assert_array_equal(whole.scores, resumed.scores)
+
+
+@pytest.mark.parametrize("changes", [{"flip": 0.5}, {"accumulation": 2}])
+def test_each_lever_changes_the_weights(tmp_path: Path, dataset: XrayDataset, changes: dict[str, Any]) -> None:
+    settings = config(tmp_path / "plain", 1)
+    run(settings, dataset)
+    changed = replace(settings, output=tmp_path / "changed", training=replace(settings.training, **changes))
+    run(changed, dataset)
+    assert not same(weights(tmp_path / "plain"), weights(tmp_path / "changed"))
+
+
+def still(output: Path, batch_size: int, accumulation: int, **changes: Any) -> RunConfig:
+    """Without what each batch draws for itself."""
+    settings = config(output, 2, head=HeadConfig(code_size=32), **changes)
+    training = replace(
+        settings.training,
+        batch_size=batch_size,
+        accumulation=accumulation,
+        rotation=0.0,
+        shift=0.0,
+        class_weights=True,
+        precision="64-true",
+    )
+    return replace(settings, training=training, extractor=replace(settings.extractor, dropout=0.0))
+
+
+@pytest.mark.parametrize("grad_mode", ["dense", "factored"])
+def test_batches_accumulate_to_one_larger_batch(
+    tmp_path: Path, dataset: XrayDataset, monkeypatch: pytest.MonkeyPatch, grad_mode: GradMode
+) -> None:
+    monkeypatch.setenv("SPF_FACTORED_STRICT", "1")
+    # With its usual eps NAdam blows the rounding of a gradient that is next to nothing up to a whole step.
+    optimizer = OptimizerConfig(grad_mode=grad_mode, eps=1e-3)
+    # Neither 15 nor 5 divides the number of images: the last step and the last batch are smaller.
+    once = run(still(tmp_path / "once", 15, 1, optimizer=optimizer), dataset)
+    thrice = run(still(tmp_path / "thrice", 5, 3, optimizer=optimizer), dataset)
+    # Losses leave Fabric's network in float32, whatever the weights are.
+    for name, weight in weights(tmp_path / "once").items():
+        torch.testing.assert_close(weights(tmp_path / "thrice")[name], weight, rtol=0, atol=1e-7)
+    np.testing.assert_allclose(thrice.scores, once.scores, rtol=0, atol=1e-6)
+    histories = [load_checkpoint(tmp_path / name / "checkpoints").state["history"] for name in ("once", "thrice")]
+    for first, second in zip(*histories, strict=True):
+        for name in ("train_loss", "reconstruction_loss"):
+            assert second[name] == pytest.approx(first[name], rel=1e-6)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_two_processes_accumulate_to_the_batch_of_one(forks: Forks, tmp_path: Path, way: str) -> None:
+    still = [*STILL, "--precision=64-true", "--frame=lungs", "--training.epochs=2", "--optimizer.eps=1e-3"]
+    assert forks.run([*still, "--training.batch_size=8", f"--output={tmp_path / 'one'}"], tmp_path / "log") == 0
+    halves = ["--training.batch_size=2", "--training.accumulation=2", f"--output={tmp_path / 'two'}"]
+    assert forks.run_ranks([*still, *halves, *WAYS[way]], tmp_path) == [0, 0]
+    for name, weight in weights(tmp_path / "one").items():
+        torch.testing.assert_close(weights(tmp_path / "two")[name], weight, rtol=0, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_every_head_trains_with_and_without_the_levers(tmp_path: Path, dataset: XrayDataset, name: HeadName) -> None:
+    head = HeadConfig(name=name, code_size=3, projections=8)
+    save_regressor(tmp_path / "lungs", LungRegressor(1), {})
+    for source in ("image", "lungs", "predicted"):
+        settings = config(
+            tmp_path / source,
+            1,
+            head=head,
+            frame=FrameConfig(source, regressor=tmp_path / "lungs"),  # type: ignore[arg-type]
+        )
+        flip = 0.0 if source == "image" else 0.5
+        result = run(replace(settings, training=replace(settings.training, flip=flip)), dataset)
+        assert np.isfinite(result.scores).all()
+        assert np.ptp(result.scores, axis=0).max() > 0
+
+
+def test_images_without_a_frame_are_counted_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    some = build_dataset(DataConfig(num_images=60, image_size=64, seed=1))
+    some.lung_boxes[:7, 1] = float("nan")
+    run(config(tmp_path / "some", 2, frame=FrameConfig("lungs")), some)
+    said = capsys.readouterr().out
+    assert said.count("lung frame: the whole image for 7 of 60 images, whose lung boxes are unknown") == 1
+    some.lung_boxes[:] = float("nan")
+    with pytest.raises(ValueError, match="frame must be 'image' or 'predicted' for data without lung boxes"):
+        run(config(tmp_path / "none", 1, frame=FrameConfig("lungs")), some)
+    assert not (tmp_path / "none").exists()
+
+
+def test_the_lung_regressor_stays_as_it_was_and_goes_with_the_checkpoint(tmp_path: Path, dataset: XrayDataset) -> None:
+    regressor = LungRegressor(1)
+    save_regressor(tmp_path / "lungs", regressor, {})
+    settings = config(tmp_path / "run", 1, frame=FrameConfig("predicted", regressor=tmp_path / "lungs"))
+    run(settings, dataset)
+    # A resumed run has no need of the file.
+    shutil.rmtree(tmp_path / "lungs")
+    run(replace(settings, resume=True, training=replace(settings.training, epochs=2)), dataset)
+    saved = weights(tmp_path / "run")
+    for name, tensor in regressor.state_dict().items():
+        assert torch.equal(saved[f"lung_regressor.{name}"], tensor)
+    with pytest.raises(FileNotFoundError, match="holds no lung regressor"):
+        run(replace(settings, overwrite=True), dataset)
+    assert same(weights(tmp_path / "run"), saved)
+
+
+def test_a_lung_regressor_of_other_images_is_refused(tmp_path: Path, dataset: XrayDataset) -> None:
+    save_regressor(tmp_path / "lungs", LungRegressor(3), {})
+    with pytest.raises(ValueError, match="must be for images of 1 channels, got 3"):
+        run(config(tmp_path / "run", 1, frame=FrameConfig("predicted", regressor=tmp_path / "lungs")), dataset)
 
 
 def moments(folder: Path) -> list[torch.Tensor]:
@@ -184,6 +313,14 @@ def test_resuming_with_other_settings_is_refused(tmp_path: Path, dataset: XrayDa
     run(config(tmp_path, 1), dataset)
     with pytest.raises(ValueError, match=r"head.code_size was 3, got 4, optimizer.lr was 0.001, got 0.1"):
         run(config(tmp_path, 2, resume=True, head=HeadConfig(code_size=4), optimizer=OptimizerConfig(lr=0.1)), dataset)
+    levers = config(tmp_path, 2, resume=True, frame=FrameConfig("lungs", margin=0.2))
+    levers = replace(levers, training=replace(levers.training, **LEVERS))
+    expected = (
+        r"frame.margin was 0.05, got 0.2, frame.source was 'image', got 'lungs', "
+        r"training.accumulation was 1, got 2, training.flip was 0.0, got 0.5"
+    )
+    with pytest.raises(ValueError, match=expected):
+        run(levers, dataset)
 
 
 def test_resuming_nothing_says_so(tmp_path: Path, dataset: XrayDataset, capsys: pytest.CaptureFixture[str]) -> None:

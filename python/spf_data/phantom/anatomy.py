@@ -108,6 +108,14 @@ class Hemithorax:
         height = (bottom - top) / 3
         return slice(round(top + number * height), round(top + (number + 1) * height))
 
+    def bounding_box(self) -> tuple[float, float, float, float]:
+        """Box (x, y, width, height) around the pixels that are mostly lung, as shares of the image's side."""
+        solid, size = self.lung > 0.5, len(self.y)
+        rows, columns = (np.flatnonzero(solid.any(axis=axis)) for axis in (1, 0))
+        x = self.columns.start + int(columns[0])
+        width, height = int(np.ptp(columns)) + 1, int(np.ptp(rows)) + 1
+        return x / size, int(rows[0]) / size, width / size, height / size
+
     def row(self, y: float) -> float:
         """Height y in pixels from the image's upper border."""
         return (y - float(self.y[0, 0])) * len(self.y) + 0.5

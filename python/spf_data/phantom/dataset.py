@@ -49,10 +49,12 @@ class PhantomDataset(XrayDataset):
         self._patient_numbers = patients
         images = np.empty((config.num_images, channels, config.image_size, config.image_size), dtype=np.uint8)
         rows = np.empty((config.num_images, len(labels)), dtype=np.float32)
+        boxes = np.empty((config.num_images, 2, 4), dtype=np.float32)
         for index in range(config.num_images):
             scene = self.scene(index)
             images[index] = self._finish(scene, index)
             rows[index] = labels_of(scene, labels)
+            boxes[index] = scene.lung_boxes
         super().__init__(
             label_set=labels,
             images=images,
@@ -60,6 +62,7 @@ class PhantomDataset(XrayDataset):
             patients=np.array([f"phantom-{config.seed}-{number}" for number in patients]),
             sources=np.full(config.num_images, "phantom"),
             report={},
+            lung_boxes=boxes,
         )
 
     def scene(self, index: int) -> Scene:

@@ -59,12 +59,16 @@ class Scene:
         masks: One bool (H, W) a finding.
         lungs: The two sides, right first. Their columns are those from before the translated anatomy is rolled into
             place; their rows hold for the image.
+        lung_boxes: float32 (2, 4) boxes (x, y, width, height) around the right and the left lung in the image, as
+            shares of its side. A lung of the translated anatomy that is rolled across the border keeps one box, which
+            reaches beyond it.
     """
 
     image: FloatArray
     specs: tuple[FindingSpec, ...]
     masks: tuple[BoolArray, ...]
     lungs: tuple[Hemithorax, Hemithorax]
+    lung_boxes: FloatArray
 
 
 def sample_view(random: np.random.Generator, config: PhantomConfig) -> View:
@@ -114,9 +118,12 @@ def render(patient: Patient, view: View, specs: tuple[FindingSpec, ...], config:
                 drawn = DRAW[spec.name](canvas, spec)
                 absorption[:, lung.columns] += room * drawn.absorption
                 mask[:, lung.columns] = drawn.mask
+    boxes = np.array([lung.bounding_box() for lung in lungs], dtype=np.float32)
     if translated:
-        absorption, masks = _close_seams(absorption, masks, lungs[0].distance, round(view.shift[0] * size))
-    return Scene(_display(absorption, view), specs, tuple(masks), lungs)
+        columns = round(view.shift[0] * size)
+        absorption, masks = _close_seams(absorption, masks, lungs[0].distance, columns)
+        boxes[:, 0] += np.float32(columns / size)
+    return Scene(_display(absorption, view), specs, tuple(masks), lungs, boxes)
 
 
 def _whole(lungs: tuple[Hemithorax, Hemithorax]) -> FloatArray:

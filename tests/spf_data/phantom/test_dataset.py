@@ -156,6 +156,19 @@ def test_shift_moves_the_patient_by_no_more_than_asked():
     assert np.std(rows) > 1
 
 
+def test_lung_boxes_hold_the_lungs_tightly(dataset):
+    assert torch.equal(dataset[7]["lungs"], dataset.lung_boxes[7])
+    for index in range(50):
+        for lung, box in zip(dataset.scene(index).lungs, dataset.lung_boxes[index].numpy() * 64, strict=True):
+            solid = np.zeros((64, 64), bool)
+            solid[:, lung.columns] = lung.lung > 0.5
+            x, y, width, height = (int(value) for value in box)
+            assert np.array_equal(box, [x, y, width, height])
+            assert solid.sum() == solid[y : y + height, x : x + width].sum()
+            for edge in (solid[y], solid[y + height - 1], solid[:, x], solid[:, x + width - 1]):
+                assert edge.any()
+
+
 def test_images_of_two_sizes_show_the_same_findings():
     small, large = (PhantomDataset(PhantomConfig(num_images=40, image_size=size, shift=0.0)) for size in (64, 256))
     assert (small.labels == large.labels).float().mean() > 0.99

@@ -38,6 +38,19 @@ def test_rolling_by_half_the_width_swaps_the_sides(seed, shift):
         assert np.array_equal(np.roll(mask, 32, axis=1), other)
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_lung_boxes_are_half_the_width_apart_and_move_with_the_image(seed):
+    still, moved = (PhantomConfig(image_size=64, anatomy="translated", shift=shift) for shift in (0.0, 0.08))
+    random = np.random.default_rng(seed)
+    sample_patient(random)
+    columns = round(sample_view(random, moved).shift[0] * 64)
+    before, after = (_render(config, seed, lambda spec: spec).lung_boxes * 64 for config in (still, moved))
+    if "elevated hemidiaphragm" not in {spec.name for spec in _render(still, seed, lambda spec: spec).specs}:
+        np.testing.assert_array_equal(after[1] - after[0], [32, 0, 0, 0])
+    np.testing.assert_array_equal(after[:, 0], before[:, 0] + columns)
+    np.testing.assert_array_equal(after[:, 2], before[:, 2])
+
+
 @pytest.mark.parametrize("name", SIDED)
 def test_each_finding_alone_looks_the_same_on_either_side(name):
     config = PhantomConfig(image_size=64, anatomy="translated", shift=0.03)
