@@ -9,6 +9,17 @@ import numpy.typing as npt
 
 PARTS = ("train", "validation", "test")
 
+# What public data sets call their parts.
+_OWN_NAMES = {
+    "train": "train",
+    "validation": "validation",
+    "validate": "validation",
+    "valid": "validation",
+    "val": "validation",
+    "dev": "validation",
+    "test": "test",
+}
+
 
 def grouped_split(
     groups: Sequence[str] | npt.NDArray[np.str_],
@@ -59,3 +70,71 @@ def _position(name: str, seed: int) -> float:
     digest = hashlib.sha256(f"{seed}:{name}".encode()).digest()
     # 53 bits are what a float holds exactly; more could round up to 1.
     return (int.from_bytes(digest[:8], "big") >> 11) / 2**53
+
+
+def part_of_rows(split: dict[str, npt.NDArray[np.int64]]) -> list[str]:
+    """The name of each row's part, from what `grouped_split` returns.
+
+    Raises:
+        ValueError: If a row is in no part or in two.
+    """
+    rows = np.concatenate(list(split.values())) if split else np.empty(0, dtype=np.int64)
+    if not np.array_equal(np.sort(rows), np.arange(len(rows))):
+        raise ValueError(f"split must hold each of {len(rows)} rows once")
+    parts = np.empty(len(rows), dtype=object)
+    for part, members in split.items():
+        parts[members] = part
+    return [str(part) for part in parts]
+
+
+def own_split(groups: Sequence[str], parts: Sequence[str]) -> dict[str, npt.NDArray[np.int64]]:
+    """The split that a data set brings along: rows under "train", "validation" and "test".
+
+    Args:
+        groups: Patient of each row (N,).
+        parts: Part of each row (N,): "train", "test", or "validation", "validate", "valid", "val", "dev".
+
+    Raises:
+        ValueError: If the lengths differ, a part is unknown, or a patient is in two parts.
+    """
+    if len(groups) != len(parts):
+        raise ValueError(f"groups and parts must be equally long, got {len(groups)} and {len(parts)}")
+    unknown = sorted(set(parts) - set(_OWN_NAMES))
+    if unknown:
+        raise ValueError(f"parts must be among {sorted(_OWN_NAMES)}, got {unknown[:5]}")
+    names = np.array([_OWN_NAMES[part] for part in parts], dtype=str)
+    check_leakage(groups, names.tolist())
+    return {part: np.flatnonzero(names == part) for part in PARTS}
+
+
+def check_leakage(groups: Sequence[str], parts: Sequence[str]) -> None:
+    """Refuse a split in which a patient is in two parts.
+
+    Raises:
+        ValueError: If one is; the message says how many, and names none.
+    """
+    part_of_group: dict[str, str] = {}
+    leaking = {
+        group for group, part in zip(groups, parts, strict=True) if part_of_group.setdefault(group, part) != part
+    }
+    if leaking:
+        raise ValueError(f"the split leaks: {len(leaking)} of {len(part_of_group)} patients are in more than one part")
+
+
+def split_hash(groups: Sequence[str], parts: Sequence[str]) -> str:
+    """A fingerprint of who is in which part, for a checkpoint to remember what it was trained on.
+
+    It depends on the set of (patient, part) pairs alone: not on the order of the rows, nor on how many a patient has.
+
+    Args:
+        groups: Patient of each row (N,).
+        parts: Part of each row (N,).
+
+    Returns:
+        64 hexadecimal digits (SHA-256).
+    """
+    digest = hashlib.sha256()
+    for group, part in sorted(set(zip(groups, parts, strict=True))):
+        # Lengths first, so that no other pair of strings gives the same bytes.
+        digest.update(f"{len(group)}:{group}{len(part)}:{part}".encode())
+    return digest.hexdigest()
