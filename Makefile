@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SANITIZED := build/sanitized
 
-.PHONY: install demo test lint sanitize bench bench-quick gpu-smoke clean
+.PHONY: install demo test lint sanitize labels-check bench bench-quick gpu-smoke clean
 
 install: $(VENV)/installed
 
@@ -42,6 +42,10 @@ sanitize: install
 	LD_PRELOAD="$$($${CXX:-g++} -print-file-name=libasan.so) $$($${CXX:-g++} -print-file-name=libstdc++.so)" \
 	  ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1 \
 	  SPF_NATIVE_PATH=$$(ls $(SANITIZED)/spf_kernels/_native*.so) $(BIN)/python -m pytest tests/csrc/test_native_numpy.py
+
+# the report labeller against the human codes of all Open-i reports, which the package torchxrayvision brings
+labels-check: install
+	$(BIN)/python python/labels_check.py
 
 bench: install
 	$(BIN)/python -m bench
