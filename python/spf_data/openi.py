@@ -121,6 +121,10 @@ class MeshMap:
         """Whether a code stands for a finding, or says that there is none."""
         return code in NO_FINDING or bool(self._cores(*_split(code)))
 
+    def is_place(self, qualifier: str) -> bool:
+        """Whether a qualifier stands for a place."""
+        return qualifier.lower() in self.places
+
     def _cores(self, head: str, qualifiers: list[str]) -> tuple[str, ...]:
         for qualifier, cores in self.heads.get(head, {}).items():
             if not qualifier or qualifier in qualifiers:
@@ -150,7 +154,7 @@ class MeshMap:
 
 
 def _split(code: str) -> tuple[str, list[str]]:
-    head, *qualifiers = (re.sub(r"\s+", " ", part.strip()) for part in code.split("/"))
+    head, *qualifiers = (re.sub(r"\s+", " ", part.strip().lower()) for part in code.split("/"))
     return head, qualifiers
 
 
@@ -160,7 +164,7 @@ def load_mesh_map(vocabulary: Vocabulary, path: Path | None = None) -> MeshMap:
     Raises:
         ValueError: If the file names a finding or place that the vocabulary does not have.
     """
-    data: dict[str, Any] = read_data(FOLDER / "mesh.yaml" if path is None else path)
+    data = _lower_keys(read_data(FOLDER / "mesh.yaml" if path is None else path))
     heads = {
         head: {qualifier: tuple(cores.split("+")) for qualifier, cores in choices.items()}
         for head, choices in data["heads"].items()
@@ -171,3 +175,8 @@ def load_mesh_map(vocabulary: Vocabulary, path: Path | None = None) -> MeshMap:
     if unknown:
         raise ValueError(f"mesh.yaml names {unknown}, which the vocabulary does not have")
     return MeshMap(heads, data["place_of_head"], data["places"], data["severities"])
+
+
+def _lower_keys(data: dict[str, Any]) -> dict[str, Any]:
+    """Codes are compared in small letters: the same code occurs in several spellings."""
+    return {key.lower(): _lower_keys(value) if isinstance(value, dict) else value for key, value in data.items()}
