@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SANITIZED := build/sanitized
 
-.PHONY: install demo test lint sanitize labels-check bench bench-quick gpu-smoke clean
+.PHONY: install demo test lint sanitize labels-check reproduce bench bench-quick gpu-smoke clean
 
 install: $(VENV)/installed
 
@@ -46,6 +46,11 @@ sanitize: install
 # the report labeller against the human codes of all Open-i reports, which the package torchxrayvision brings
 labels-check: install
 	$(BIN)/python python/labels_check.py
+
+# the paper's tables and figures on the phantom, and on real radiographs where they are
+CXR_ZONES ?= ../shared/data/cxr-zones
+reproduce: install
+	$(BIN)/python python/reproduce.py --workers 2 $(if $(wildcard $(CXR_ZONES)),--cxr-zones $(CXR_ZONES))
 
 bench: install
 	$(BIN)/python -m bench
