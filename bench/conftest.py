@@ -4,7 +4,6 @@ import gc
 import os
 import platform
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +11,7 @@ import torch
 
 import spf_kernels
 from bench import cases
+from bench.machine import cpu_model
 from spf_kernels.backends import native
 
 _FIXTURES = {
@@ -48,22 +48,13 @@ def _start_afresh() -> Iterator[None]:
     spf_kernels.empty_cache()
 
 
-def _cpu_model() -> str:
-    path = Path("/proc/cpuinfo")
-    if path.exists():
-        for line in path.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
-
-
 # optional: without pytest-benchmark the tests still say which fixture is missing
 @pytest.hookimpl(optionalhook=True)
 def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict[str, Any]) -> None:
     """Adds what decides the numbers; the load is that at the end."""
     built = native.unavailable() is None
     machine_info["spf"] = {
-        "cpu": _cpu_model(),
+        "cpu": cpu_model(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "instructions": native.extension().selected_isa() if built else f"none: {native.unavailable()}",

@@ -1,13 +1,16 @@
 """The contract every data set of this package keeps."""
 
 from collections.abc import Mapping
-from typing import TypedDict
+from typing import Any, Protocol, TypedDict
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from spf_data.labels import LabelSet
+from spf_data.splits import PARTS, grouped_split, own_split
+
+_BLOCK = 16_384
 
 
 class Sample(TypedDict):
@@ -26,8 +29,24 @@ class Sample(TypedDict):
     index: int
 
 
+class Images(Protocol):
+    """Where images come from: an array, or something that reads one when it is asked for."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(N, channels, S, S)."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """uint8."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> npt.NDArray[np.uint8]: ...
+
+
 class XrayDataset(torch.utils.data.Dataset[Sample]):
-    """Images held in memory as 8-bit arrays, with labels, patients and sources row by row.
+    """Images of 8 bits, with labels, patients and sources row by row.
 
     Attributes:
         label_set: What the columns of `labels` mean.
@@ -41,19 +60,21 @@ class XrayDataset(torch.utils.data.Dataset[Sample]):
         report: How many rows were dropped, by reason; empty where none were.
         attributes: str (N,) by name, "" where not known, to report subgroups by: "sex" ("F", "M"), "age" (in years),
             "view" ("PA", "AP"); empty where nothing is known.
+        split: str (N,): "train", "validation" or "test", of a data set that brings its own split; else None.
     """
 
     def __init__(
         self,
         *,
         label_set: LabelSet,
-        images: npt.NDArray[np.uint8],
+        images: Images,
         labels: npt.NDArray[np.float32],
         patients: npt.NDArray[np.str_],
         sources: npt.NDArray[np.str_],
         report: dict[str, int],
         lung_boxes: npt.NDArray[np.float32] | None = None,
         attributes: Mapping[str, npt.NDArray[np.str_]] | None = None,
+        split: npt.NDArray[np.str_] | None = None,
     ) -> None:
         """Take the rows of a data set.
 
@@ -66,6 +87,7 @@ class XrayDataset(torch.utils.data.Dataset[Sample]):
             report: Number of rows dropped, by reason.
             lung_boxes: float32 (N, 2, 4), NaN where not known; none where no box is known.
             attributes: str (N,) by name; none where nothing is known.
+            split: str (N,), the part of each row; none where there is no split yet.
 
         Raises:
             TypeError: If `images` is not uint8, or `labels` or `lung_boxes` not float32.
@@ -80,6 +102,9 @@ class XrayDataset(torch.utils.data.Dataset[Sample]):
         for name, values in self.attributes.items():
             if values.shape != (len(images),):
                 raise ValueError(f"attribute {name!r} must be ({len(images)},), got {values.shape}")
+        if split is not None:
+            _check_split(split, len(images))
+        self.split = split
         self.label_set = label_set
         self.channels = images.shape[1]
         self.image_size = images.shape[2]
@@ -103,6 +128,23 @@ class XrayDataset(torch.utils.data.Dataset[Sample]):
         image = torch.from_numpy(self._images[index]).to(torch.float32) / 255
         return {"image": image, "labels": self.labels[index], "lungs": self.lung_boxes[index], "index": index}
 
+    def parts(self, fractions: tuple[float, float, float], seed: int) -> dict[str, npt.NDArray[np.int64]]:
+        """The data set's own split, if it brings one, or else `grouped_split` of its patients.
+
+        Args:
+            fractions: Expected share of the patients in train, validation and test.
+            seed: Another seed gives another split.
+
+        Returns:
+            Row numbers (int64, ascending) under "train", "validation" and "test".
+
+        Raises:
+            ValueError: If a patient is in two parts of the own split, or what `grouped_split` raises.
+        """
+        if self.split is None:
+            return grouped_split(self.patients, fractions, seed)
+        return own_split(self.patients.tolist(), self.split.tolist())
+
     def mask(self, index: int) -> npt.NDArray[np.bool_]:
         """Where each label's finding is: bool (L, H, W).
 
@@ -119,7 +161,7 @@ class XrayDataset(torch.utils.data.Dataset[Sample]):
 
 def _check_rows(
     label_set: LabelSet,
-    images: npt.NDArray[np.uint8],
+    images: Images,
     labels: npt.NDArray[np.float32],
     patients: npt.NDArray[np.str_],
     sources: npt.NDArray[np.str_],
@@ -128,14 +170,25 @@ def _check_rows(
         raise TypeError(f"images must be uint8, got {images.dtype}")
     if labels.dtype != np.float32:
         raise TypeError(f"labels must be float32, got {labels.dtype}")
-    if images.ndim != 4 or images.shape[2] != images.shape[3]:
+    if len(images.shape) != 4 or images.shape[2] != images.shape[3]:
         raise ValueError(f"images must be (N, channels, S, S), got {images.shape}")
     if labels.shape != (len(images), len(label_set)):
         raise ValueError(f"labels must be ({len(images)}, {len(label_set)}), got {labels.shape}")
     if patients.shape != (len(images),) or sources.shape != (len(images),):
         raise ValueError(f"patients and sources must be ({len(images)},), got {patients.shape} and {sources.shape}")
-    if not np.all(np.isnan(labels) | (labels == 0) | (labels == 1)):
-        raise ValueError("labels must be 1, 0 or NaN")
+    # In blocks: a worker process that opens a large data set needs no memory of that size.
+    for start in range(0, len(labels), _BLOCK):
+        block = labels[start : start + _BLOCK]
+        if not np.all(np.isnan(block) | (block == 0) | (block == 1)):
+            raise ValueError("labels must be 1, 0 or NaN")
+
+
+def _check_split(split: npt.NDArray[np.str_], rows: int) -> None:
+    if split.shape != (rows,):
+        raise ValueError(f"split must be ({rows},), got {split.shape}")
+    known = np.logical_or.reduce([split == part for part in PARTS])
+    if not known.all():
+        raise ValueError(f"split must be one of {PARTS}, got {str(split[~known][0])!r}")
 
 
 def _check_lung_boxes(boxes: npt.NDArray[np.float32], rows: int) -> None:

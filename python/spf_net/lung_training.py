@@ -10,7 +10,6 @@ import numpy.typing as npt
 import torch
 from spf_data.dataset import Sample, XrayDataset
 from spf_data.registry import DataConfig
-from spf_data.splits import grouped_split
 from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import DataLoader, Subset
@@ -99,7 +98,7 @@ def train_lungs(config: LungConfig, dataset: XrayDataset) -> LungResult:
     known = is_known(dataset.lung_boxes).numpy()
     if not known.any():
         raise ValueError(f"data must know some lung boxes, got {len(dataset)} images without any")
-    parts = grouped_split(dataset.patients, config.split, config.seed)
+    parts = dataset.parts(config.split, config.seed)
     train, *held_out = (rows[known[rows]] for rows in parts.values())
     rows = np.sort(np.concatenate(held_out))
     if len(train) == 0 or len(rows) == 0:

@@ -8,7 +8,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from spf_data.dataset import XrayDataset
-from spf_data.splits import grouped_split
 from torch import Tensor
 
 from spf_net.config import RunConfig
@@ -92,7 +91,7 @@ def evaluate_run(
     if dataset.label_set.names != run.label_set.names:
         raise ValueError(f"run {name} must have the labels of its data set, got {len(run.label_set)} other ones")
     training = run.config.training
-    parts = grouped_split(dataset.patients, training.split, training.seed)
+    parts = dataset.parts(training.split, training.seed)
     rows = parts["test"]
     if len(rows) == 0:
         raise ValueError(f"run {name} must have a test part, got the split {training.split}")

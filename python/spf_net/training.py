@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from lightning_fabric import Fabric
 from spf_data.dataset import Sample, XrayDataset
-from spf_data.splits import grouped_split
+from spf_data.splits import part_of_rows, split_hash
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, DistributedSampler, Subset
 from tqdm import tqdm
@@ -35,6 +35,8 @@ from spf_net.run_log import RunLog
 
 # What a resumed run may change: none of it alters what an epoch does.
 _MAY_CHANGE = {
+    "config.data.root",
+    "config.data.cache",
     "config.output",
     "config.resume",
     "config.overwrite",
@@ -97,7 +99,7 @@ class _Trainer:
     def __init__(self, config: RunConfig, dataset: XrayDataset, fabric: Fabric) -> None:
         self.config, self.dataset, self.fabric = config, dataset, fabric
         self.training = config.training
-        self.parts = grouped_split(dataset.patients, self.training.split, self.training.seed)
+        self.parts = dataset.parts(self.training.split, self.training.seed)
         for part, rows in self.parts.items():
             if len(rows) < fabric.world_size:
                 raise ValueError(
@@ -213,7 +215,8 @@ class _Trainer:
 
     def _settings(self) -> dict[str, Any]:
         labels = [asdict(label) for label in self.dataset.label_set.labels]
-        return {"config": config_to_dict(self.config), "labels": labels}
+        split = split_hash(self.dataset.patients.tolist(), part_of_rows(self.parts))
+        return {"config": config_to_dict(self.config), "labels": labels, "split": split}
 
     def _save(self) -> None:
         precision = self.fabric.strategy.precision.state_dict()

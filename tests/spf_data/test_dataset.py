@@ -98,3 +98,33 @@ def test_attributes_are_kept_by_name_and_must_fit_the_rows():
     assert XrayDataset(**_arguments(attributes={"sex": sexes})).attributes["sex"].tolist() == ["F", "", "M"]
     with pytest.raises(ValueError, match=r"attribute 'sex' must be \(3,\), got \(2,\)"):
         XrayDataset(**_arguments(attributes={"sex": sexes[:2]}))
+
+
+def test_a_split_is_kept_and_checked():
+    assert XrayDataset(**_arguments()).split is None
+    split = np.array(["train", "train", "test"])
+    assert XrayDataset(**_arguments(split=split)).split is split
+    for wrong, message in ((split[:2], r"split must be \(3,\)"), (np.array(["train", "x", "test"]), "got 'x'")):
+        with pytest.raises(ValueError, match=message):
+            XrayDataset(**_arguments(split=wrong))
+
+
+def test_its_own_split_comes_before_a_hash():
+    own = XrayDataset(**_arguments(split=np.array(["test", "test", "train"]))).parts((0.0, 0.0, 1.0), 3)
+    assert {part: rows.tolist() for part, rows in own.items()} == {"train": [2], "validation": [], "test": [0, 1]}
+    hashed = XrayDataset(**_arguments()).parts((1.0, 0.0, 0.0), 3)
+    assert {part: rows.tolist() for part, rows in hashed.items()} == {"train": [0, 1, 2], "validation": [], "test": []}
+    with pytest.raises(ValueError, match="the split leaks"):
+        XrayDataset(**_arguments(split=np.array(["test", "train", "train"]))).parts((1.0, 0.0, 0.0), 3)
+
+
+def test_an_invalid_label_is_found_wherever_it_is():
+    rows = 40_000
+    rest = {"patients": np.array(["a"] * rows), "sources": np.array(["x"] * rows)}
+    images, labels = np.zeros((rows, 1, 1, 1), dtype=np.uint8), np.zeros((rows, 2), dtype=np.float32)
+    for row in (0, 16_383, 16_384, rows - 1):
+        wrong = labels.copy()
+        wrong[row, 1] = 0.5
+        with pytest.raises(ValueError, match="labels must be 1, 0 or NaN"):
+            XrayDataset(**_arguments(images=images, labels=wrong, **rest))
+    assert len(XrayDataset(**_arguments(images=images, labels=labels, **rest))) == rows
