@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SANITIZED := build/sanitized
 
-.PHONY: install demo test lint sanitize labels-check reproduce bench bench-quick gpu-smoke clean
+.PHONY: install demo test lint sanitize labels-check reproduce study bench bench-quick gpu-smoke clean
 
 install: $(VENV)/installed
 
@@ -51,6 +51,11 @@ labels-check: install
 CXR_ZONES ?= ../shared/data/cxr-zones
 reproduce: install
 	$(BIN)/python python/reproduce.py --workers 2 $(if $(wildcard $(CXR_ZONES)),--cxr-zones $(CXR_ZONES))
+
+# where SPF wins: two processes of one thread, some 90 minutes; a stopped one goes on
+study: install
+	OMP_NUM_THREADS=1 $(BIN)/python python/study.py --only phantom & \
+	  OMP_NUM_THREADS=1 $(BIN)/python python/study.py --only cxr-zones; wait
 
 bench: install
 	$(BIN)/python -m bench
