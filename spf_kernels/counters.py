@@ -17,8 +17,9 @@ def counters() -> dict[str, int]:
         Occurrences by event: "maps copied: ..." where the pixels of a map were not contiguous, "gradient copied: ..."
         where those of an upstream gradient were not (a compiled graph's maps too), "weight copied: ..." and
         "bias copied: ..." where a parameter was not contiguous; "codes copied: ..." on a GPU where codes were not;
-        "factored gradient materialised: ..." where a factored gradient had to be made dense. And bytes: "bytes sent:
-        ..." to other ranks, see `spf_kernels.distributed`.
+        "... stages: ... bytes of shared memory wanted" where a kernel needed more than the GPU has; "factored
+        gradient materialised: ..." where a factored gradient had to be made dense. And bytes: "bytes sent: ..." to
+        other ranks, see `spf_kernels.distributed`.
     """
     return dict(_counts)
 

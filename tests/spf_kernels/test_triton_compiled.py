@@ -1,13 +1,21 @@
 """The Triton kernels compiled for real cards at real sizes: no spills, wide copies, tensor cores where meant."""
 
 import re
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 pytest.importorskip("triton", reason="triton is not installed: nothing to compile with")
 
-from .compiled import TARGETS, Machine, launches, nadam_launches
+import triton
+
+import spf_kernels
+from spf_kernels.backends import triton as backend
+from spf_kernels.backends.triton import autotune
+from spf_kernels.backends.triton.launch import Card, Config, card_of, configure
+
+from .compiled import CARDS, TARGETS, Machine, launches, nadam_launches
 
 NVIDIA = ("sm_80", "sm_90", "sm_100")
 # of a program: all cards of compute capability 8.x, those of 9.0 and 10.0, and AMD's CDNA
@@ -86,7 +94,7 @@ def test_odd_map_sizes_compile(monkeypatch, precision, pixels):
             assert _wide_copies(machine) * 16 * 32 * launch.config.warps >= _weight_bytes(launch), launch.name
 
 
-@pytest.mark.parametrize("sizes", [PAPER, LARGE_CODE, FEW_MAPS], ids=str)
+@pytest.mark.parametrize("sizes", [PAPER, LARGE_CODE, LARGE_BOTH, FEW_MAPS], ids=str)
 @pytest.mark.parametrize("precision", ["bfloat16", "tf32x3"])
 def test_amd(monkeypatch, precision, sizes):
     state_dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
@@ -104,3 +112,72 @@ def test_every_architecture_of_the_tables_is_compiled_here():
     from spf_kernels.backends.triton.launch import TABLES
 
     assert set(TABLES) == set(TARGETS)
+
+
+# compute capability, shared memory a program may take (bytes), table: A100, RTX 3090, RTX 4090, H100, B200, RTX 5090
+CARDS_SOLD = [
+    (8, 0, 166912, "sm_80"),
+    (8, 6, 101376, "sm_80"),
+    (8, 9, 101376, "sm_80"),
+    (9, 0, 232448, "sm_90"),
+    (10, 0, 232448, "sm_100"),
+    (12, 0, 101376, "sm_80"),
+]
+
+
+@pytest.mark.parametrize(("major", "minor", "shared", "table"), CARDS_SOLD)
+def test_the_card_tells_its_shared_memory(monkeypatch, major, minor, shared, table):
+    properties = SimpleNamespace(
+        major=major, minor=minor, multi_processor_count=100, shared_memory_per_block_optin=shared
+    )
+    monkeypatch.setattr(torch.version, "hip", None)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: properties)
+    assert card_of.__wrapped__(torch.device("cuda", 0)) == Card(table, 100, shared)
+
+
+def test_more_shared_memory_takes_more_stages():
+    sizes = ("reconstruct", "tf32x3", 4, *PAPER)
+    stages = {kib: configure(sizes[0], Card("sm_90", 132, kib * 1024), *sizes[1:]).stages for kib in (227, 99, 64)}
+    assert stages == {227: 3, 99: 2, 64: 1}
+
+
+@pytest.mark.parametrize("architecture", ["sm_80", "sm_90"])
+@pytest.mark.parametrize("sizes", [PAPER, LARGE_CODE], ids=str)
+def test_a_card_of_little_shared_memory_gets_programs_that_fit(monkeypatch, architecture, sizes):
+    monkeypatch.setitem(CARDS, architecture, Card(architecture, 132, 99 * 1024))
+    for launch in launches(monkeypatch, architecture, "tf32x3", sizes):
+        assert launch.compile(architecture).metadata.shared <= 99 * 1024, launch
+
+
+class _Kernel:
+    """Wants 40 bytes of shared memory a stage, of which there are 100."""
+
+    fn = SimpleNamespace(__name__="encode_kernel")
+
+    def __init__(self, resource):
+        self.resource, self.tried = resource, []
+
+    def __getitem__(self, _programs):
+        return self
+
+    def __call__(self, *_arguments, num_stages, **_constants):
+        self.tried.append(num_stages)
+        if 40 * num_stages > 100:
+            raise triton.OutOfResources(40 * num_stages, 100, self.resource)
+
+
+def test_a_launch_that_does_not_fit_takes_fewer_stages_and_is_counted():
+    kernel = _Kernel("shared memory")
+    spf_kernels.reset_counters()
+    backend._launch(kernel, 1, (), {}, Config(16, 16, 16, 4, 4))
+    assert kernel.tried == [4, 3, 2]
+    assert sum("bytes of shared memory wanted" in event for event in spf_kernels.counters()) == 2
+
+
+@pytest.mark.parametrize(("resource", "trial"), [("threads", None), ("shared memory", Config(16, 16, 16, 4, 4))])
+def test_other_resources_and_trials_of_a_search_raise(monkeypatch, resource, trial):
+    kernel = _Kernel(resource)
+    monkeypatch.setattr(autotune, "_trial", trial)
+    with pytest.raises(triton.OutOfResources):
+        backend._launch(kernel, 1, (), {}, Config(16, 16, 16, 4, 4))
+    assert kernel.tried == [4]

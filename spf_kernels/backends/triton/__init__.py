@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from triton import cdiv, knobs
+from triton import OutOfResources, cdiv, knobs
 
 from spf_kernels.backends.layouts import contiguous_in_place, contiguous_layer, contiguous_pixels
 from spf_kernels.backends.triton import autotune
@@ -97,9 +97,20 @@ def _config(
 
 
 def _launch(kernel: Any, programs: int, arguments: tuple[Any, ...], constants: dict[str, Any], config: Config) -> None:
-    if programs:
-        options = {"num_warps": config.warps, "num_stages": config.stages, "enable_fp_fusion": True}
-        kernel[(programs,)](*arguments, **constants, **options)
+    """Launches; with fewer stages, counted, where a Triton the tables do not know needs more shared memory."""
+    if not programs:
+        return
+    for stages in range(config.stages, 0, -1):
+        options = {"num_warps": config.warps, "num_stages": stages, "enable_fp_fusion": True}
+        try:
+            kernel[(programs,)](*arguments, **constants, **options)
+        except OutOfResources as error:
+            # raised before anything runs; a search goes on with the next configuration
+            if error.name != "shared memory" or stages == 1 or autotune.searching():
+                raise
+            count(f"{kernel.fn.__name__} with {stages - 1} stages: {error.required} bytes of shared memory wanted")
+        else:
+            return
 
 
 def _encode(maps: Tensor, weight: Tensor, bias: Tensor | None, activation: str, dtype: torch.dtype) -> Tensor:

@@ -33,6 +33,11 @@ def candidates(config: Config) -> Iterator[Config]:
                         yield candidate
 
 
+def searching() -> bool:
+    """Whether a configuration is on trial."""
+    return _trial is not None
+
+
 def choose(key: Key, call: Callable[[], object]) -> Config:
     """The configuration for one call: what a search found, which runs at the first call of each key.
 

@@ -61,7 +61,12 @@ def decode_kernel(
         else:
             total = multiply_long_code(samples, rows, s, b < B, s < S, D, S, total, PRECISION, BLOCK_D)
         if bias is not None:
-            total += tl.load(bias + c * S + s, mask=s < S, other=0.0).to(tl.float32)[None, :]
+            row = tl.load(bias + c * S + s, mask=s < S, other=0.0).to(tl.float32)[None, :]
+            if weight.dtype.element_ty == tl.float32:
+                total += row
+            else:
+                # the same sum: of an addition Triton makes the product's start, and 3.5 then fails for sm_100
+                total = tl.fma(total, 1.0, row)
         total = activate(total, ACTIVATION)
         out = (b.to(tl.int64)[:, None] * C + c) * S + s[None, :]
         tl.store(maps + out, total.to(maps.dtype.element_ty), mask=(b < B)[:, None] & (s < S)[None, :])

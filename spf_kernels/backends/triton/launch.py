@@ -11,8 +11,8 @@ import torch
 
 # sums of B x C x D or B x C x S elements are cut into programs of this many
 SUM_BLOCK = 1024
-# of the tiles in flight of a program; with it, every program fits the 99 KiB that all cards since sm_80 have
-_SHARED_BYTES = 96 * 1024
+# the least that an NVIDIA card since sm_80 lets one program take: compute capability 8.6, 8.9 and 12.x
+_LEAST_SHARED_BYTES = 99 * 1024
 # The code is held in one tile up to these sizes; beyond, a loop over blocks of it makes the products, and
 # `reconstruct` leaves the codes' gradient to a second pass over the weight.
 _WHOLE_CODE = {
@@ -32,10 +32,12 @@ class Card:
     Attributes:
         architecture: A key of the tables: "sm_80", "sm_90", "sm_100" or "hip".
         processors: Multiprocessors.
+        shared_bytes: Shared memory that one program may take, in bytes.
     """
 
     architecture: str
     processors: int
+    shared_bytes: int = _LEAST_SHARED_BYTES
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ _SM_80: Table = {
     ("outer", "tf32"): Config(32, 64, 128, 4, 1),
     ("outer", "tf32x3"): Config(16, 64, 128, 4, 1),
     ("outer", "ieee"): Config(16, 64, 64, 4, 1),
-    ("reconstruct", "half"): Config(32, 128, 64, 4, 4),
+    ("reconstruct", "half"): Config(32, 128, 64, 8, 4),
     ("reconstruct", "tf32"): Config(32, 128, 32, 4, 3),
     ("reconstruct", "tf32x3"): Config(16, 128, 32, 4, 3),
     ("reconstruct", "ieee"): Config(16, 128, 32, 8, 3),
@@ -88,15 +90,15 @@ _SM_90: Table = {
     **_SM_80,
     ("encode", "tf32x3"): Config(64, 64, 64, 4, 4),
     ("decode", "tf32x3"): Config(64, 128, 32, 4, 3, 8),
-    ("reconstruct", "half"): Config(32, 128, 64, 8, 4),
 }
 _SM_100: Table = {
     **_SM_80,
     ("encode", "tf32x3"): Config(64, 64, 32, 8, 4),
-    ("reconstruct", "half"): Config(32, 128, 64, 8, 4),
 }
 # AMD cards have 64 KiB of shared memory
 _HIP: Table = {key: replace(config, stages=min(config.stages, 2)) for key, config in _SM_80.items()}
+# their warps have 64 threads: with eight of them a thread has too few registers for a code of 256
+_HIP["reconstruct", "half"] = Config(32, 128, 64, 4, 2)
 TABLES: dict[str, Table] = {"sm_80": _SM_80, "sm_90": _SM_90, "sm_100": _SM_100, "hip": _HIP}
 
 
@@ -108,33 +110,48 @@ def _power_of_two(length: int, least: int, most: int) -> int:
     return min(max(1 << max(length - 1, 0).bit_length(), least), most)
 
 
-def _fit_stages(config: Config, kernel: str, itemsize: int) -> Config:
+def _fit_stages(config: Config, card: Card, kernel: str, precision: str, itemsize: int) -> Config:
     """Fewer stages where the tiles in flight would not fit shared memory."""
+    # two programs a multiprocessor hide the memory's latency, where it has room for both
+    limit = min(card.shared_bytes, max(_LEAST_SHARED_BYTES, card.shared_bytes // 2))
     rows = config.block_d
     if kernel == "encode":
         rows += config.block_b
-    elif kernel == "reconstruct" and itemsize == 4:
+    elif precision == "tf32x3":
+        # the codes' high and low parts, which Triton 3.8 keeps there as well
+        limit -= 2 * config.block_b * config.block_d * 4
+    if kernel == "reconstruct" and itemsize == 4:
         # that kernel loads an fp32 tile twice
         rows *= 2
     tile = rows * config.block_s * itemsize
-    return replace(config, stages=max(1, min(config.stages, _SHARED_BYTES // tile)))
+    return replace(config, stages=max(1, min(config.stages, limit // tile)))
 
 
 def _fit_code(config: Config, kernel: str, precision: str, D: int) -> Config:
     """A tile as high as the code where one can be, of about as many bytes as the table's."""
     largest = _WHOLE_CODE.get((kernel, precision), _WHOLE_CODE_OTHERWISE)
     if largest < D:
-        block_b = 16 if kernel == "reconstruct" else config.block_b
-        return replace(config, block_b=block_b, block_d=_CODE_BLOCK)
+        if kernel == "reconstruct":
+            config = replace(config, block_b=16, warps=config.warps if precision == "half" else 8)
+        return replace(config, block_d=_CODE_BLOCK)
     block_d = _power_of_two(D, 16, largest)
-    # the sums of `reconstruct`, and those of many samples, leave no registers for a wider one
-    widest = config.block_s if kernel == "reconstruct" or config.block_b > 16 else 2 * config.block_s
+    if (kernel, precision) == ("reconstruct", "half"):
+        return _fit_sums(replace(config, block_d=block_d))
+    # fp32 operands, and many samples' sums, leave no registers for a wider one
+    widest = 2 * config.block_s if precision == "half" and config.block_b <= 16 else config.block_s
     block_s = min(config.block_d * config.block_s // block_d, widest)
     config = replace(config, block_d=block_d, block_s=max(block_s, 32))
-    if block_d <= 128:
+    if block_d <= 128 or precision == "half":
         return config
     # a code of 256 in fp32 fills the registers of eight warps, and with more samples shared memory
-    return replace(config, warps=4) if precision == "half" else replace(config, block_b=16, warps=8)
+    return replace(config, block_b=16, warps=8)
+
+
+def _fit_sums(config: Config) -> Config:
+    """The tile and warps of `reconstruct` that the sums of the codes' gradient, block_b x block_d registers, leave."""
+    if config.block_b > 16 and config.block_d <= 32:
+        config = replace(config, block_s=config.block_s // 2)
+    return config if config.block_b * config.block_d >= 4096 else replace(config, warps=4)
 
 
 @cache
@@ -158,8 +175,11 @@ def configure(kernel: str, card: Card, precision: str, itemsize: int, B: int, C:
         config = _fit_code(config, kernel, precision, D)
     else:
         config = replace(config, block_d=_power_of_two(D, 16, config.block_d))
+        if kernel == "encode" and config.block_d < 64 and config.block_b > 16:
+            # too few rows for the matrix instructions that read shared memory: the operands take registers
+            config = replace(config, block_s=max(config.block_s // 2, 32))
     config = replace(config, block_s=_power_of_two(S, 16, config.block_s))
-    config = _fit_stages(config, kernel, itemsize)
+    config = _fit_stages(config, card, kernel, precision, itemsize)
     return replace(config, parts=_parts(kernel, config, card, B, C, D, S))
 
 
@@ -190,10 +210,12 @@ def card_of(device: torch.device) -> Card:
         return Card("hip", torch.xpu.get_device_properties(device).max_compute_units)
     properties = torch.cuda.get_device_properties(device)
     if torch.version.hip:
-        return Card("hip", properties.multi_processor_count)
-    # capability 12.x, consumer cards, has the matrix instructions and the shared memory of 8.x
+        return Card("hip", properties.multi_processor_count, properties.shared_memory_per_block)
+    # capability 12.x, consumer cards, has the matrix instructions of 8.x
     architecture = {9: "sm_90", 10: "sm_100", 11: "sm_100"}.get(properties.major, "sm_80")
-    return Card(architecture, properties.multi_processor_count)
+    # torch's stubs lack it
+    shared_bytes = properties.shared_memory_per_block_optin  # type: ignore[attr-defined]
+    return Card(architecture, properties.multi_processor_count, shared_bytes)
 
 
 def precision_of(card: Card, *dtypes: torch.dtype) -> str:
