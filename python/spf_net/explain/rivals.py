@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from spf_net.explain.readout import Logits, chosen_labels
-from spf_net.heads.base import CHUNK_ELEMENTS, weigh
+from spf_net.heads.base import weigh
 
 
-def hirescam(logits_of: Logits, maps: Tensor, labels: Sequence[int] | None = None, at_once: int = 1) -> Tensor:
+def hirescam(logits_of: Logits, maps: Tensor, labels: Sequence[int] | None = None) -> Tensor:
     """Gradient times maps, summed over the maps (Draelos and Carin 2020, "Use HiResCAM instead of Grad-CAM").
 
     Left with both signs, as defined; packages often cut it off at 0 and scale it.
@@ -18,20 +18,18 @@ def hirescam(logits_of: Logits, maps: Tensor, labels: Sequence[int] | None = Non
         logits_of: From maps to logits. Freeze its weights, else their gradients may be computed in vain.
         maps: (B, C, H, W).
         labels: Indices of K labels; none for all of them.
-        at_once: Labels a backward pass. One is the usual way; several are one pass under `torch.func.vmap`, which
-            takes memory for as many gradients of the maps.
 
     Returns:
         (B, K, H, W).
 
     Raises:
-        ValueError: A label that does not exist, or `at_once` below 1.
+        ValueError: A label that does not exist.
     """
-    parts = _gradients(logits_of, maps, labels, at_once)
-    return torch.cat([weigh(gradients, maps) for gradients in parts], dim=1)
+    gradients = _gradients(logits_of, maps, labels)
+    return torch.cat([weigh(gradient.unsqueeze(1), maps) for gradient in gradients], dim=1)
 
 
-def grad_cam(logits_of: Logits, maps: Tensor, labels: Sequence[int] | None = None, at_once: int = 1) -> Tensor:
+def grad_cam(logits_of: Logits, maps: Tensor, labels: Sequence[int] | None = None) -> Tensor:
     """Maps weighted by the mean of their gradient, summed, cut off at 0 (Selvaraju et al. 2017, eqs. 1 and 2).
 
     The mean forgets where in a map a pixel counts, so it can not show what a head that preserves positions has seen.
@@ -40,22 +38,25 @@ def grad_cam(logits_of: Logits, maps: Tensor, labels: Sequence[int] | None = Non
         logits_of: See `hirescam`.
         maps: (B, C, H, W).
         labels: Indices of K labels; none for all of them.
-        at_once: See `hirescam`.
 
     Returns:
         (B, K, H, W), not negative.
 
     Raises:
-        ValueError: A label that does not exist, or `at_once` below 1.
+        ValueError: A label that does not exist.
     """
-    parts = _gradients(logits_of, maps, labels, at_once)
-    weights = torch.cat([gradients.mean((3, 4)) for gradients in parts], dim=1)
+    weights = torch.stack([gradient.mean((2, 3)) for gradient in _gradients(logits_of, maps, labels)], dim=1)
     return torch.einsum("bkc,bchw->bkhw", weights, maps).relu()
 
 
 @torch.no_grad()
 def occlusion(
-    logits_of: Logits, inputs: Tensor, window: int, stride: int, labels: Sequence[int] | None = None
+    logits_of: Logits,
+    inputs: Tensor,
+    window: int,
+    stride: int,
+    labels: Sequence[int] | None = None,
+    batch_size: int = 64,
 ) -> Tensor:
     """What the logit loses when a window is painted over (Zeiler and Fergus 2014, section 4.2).
 
@@ -67,6 +68,7 @@ def occlusion(
         window: Side of the square window.
         stride: From window to window, at most `window`.
         labels: Indices of K labels; none for all of them.
+        batch_size: Inputs at a time: as many windows of all B images as fit in, at least one.
 
     Returns:
         (B, K, H, W).
@@ -79,31 +81,21 @@ def occlusion(
     chosen = chosen_labels(labels, logits.shape[1])
     paint = inputs.mean((2, 3), keepdim=True)
     lost = inputs.new_zeros(len(inputs), len(chosen), *inputs.shape[2:])
-    for part in windows.split(max(1, CHUNK_ELEMENTS // max(1, inputs.numel()))):
+    for part in windows.split(max(1, batch_size // max(1, len(inputs)))):
         occluded = torch.where(part[:, None, None], paint, inputs)
         left = logits_of(occluded.flatten(0, 1)).unflatten(0, occluded.shape[:2])
         lost += torch.einsum("nbk,nhw->bkhw", (logits - left)[..., chosen], part.to(inputs.dtype))
     return lost / windows.sum(0)
 
 
-def _gradients(logits_of: Logits, maps: Tensor, labels: Sequence[int] | None, at_once: int) -> Iterator[Tensor]:
-    """(B, at most `at_once`, C, H, W): the gradients of the logits, a few labels at a time."""
-    if at_once < 1:
-        raise ValueError(f"at_once must be positive, got {at_once}")
+def _gradients(logits_of: Logits, maps: Tensor, labels: Sequence[int] | None) -> Iterator[Tensor]:
+    """(B, C, H, W) for each label: the gradient of each image's logit; one forward, a backward a label."""
     with torch.enable_grad():
         leaf = maps.detach().requires_grad_()
         logits = logits_of(leaf)
-    chosen = chosen_labels(labels, logits.shape[1])
-    rows = torch.eye(logits.shape[1]).to(logits)[chosen]
-    for part in rows.split(at_once):
-        # The labels come first, for vmap.
-        upstream = part.unsqueeze(1).expand(-1, *logits.shape)
-        if at_once == 1:
-            (gradient,) = torch.autograd.grad(logits, leaf, upstream[0], retain_graph=True)
-            yield gradient.unsqueeze(1)
-        else:
-            (gradients,) = torch.autograd.grad(logits, leaf, upstream, retain_graph=True, is_grads_batched=True)
-            yield gradients.transpose(0, 1)
+    for label in chosen_labels(labels, logits.shape[1]):
+        (gradient,) = torch.autograd.grad(logits[:, label].sum(), leaf, retain_graph=True)
+        yield gradient
 
 
 def _windows(size: tuple[int, int], window: int, stride: int) -> Tensor:
