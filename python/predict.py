@@ -8,10 +8,12 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from io import TextIOWrapper
 from pathlib import Path
 from typing import NamedTuple, TextIO
 
 import torch
+from spf_data.manifest import open_atomically
 from spf_net.explain.pictures import EvidencePictures
 from spf_net.inference import Prediction, Refusal, load_run, predict_files
 from tqdm import tqdm
@@ -157,18 +159,12 @@ WRITERS: dict[str, Callable[[TextIO, list[str], Iterable[Row]], None]] = {"csv":
 @contextmanager
 def replacing(path: Path) -> Iterator[TextIO]:
     """A text file that takes the place of `path` once it is complete; of a failed one nothing is left."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".writing-{os.getpid()}-{path.name}")
-    try:
+    with open_atomically(path) as raw:
         # Names that are not UTF-8 come out as the bytes they are.
-        with temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as opened:
-            yield opened
-            opened.flush()
-            os.fsync(opened.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+        opened = TextIOWrapper(raw, newline="", encoding="utf-8", errors="surrogateescape")
+        yield opened
+        # Flushes, and leaves the file open for `open_atomically`.
+        opened.detach()
 
 
 def check_device(name: str) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from spf_data.boxes import box_mask
 from spf_data.dataset import XrayDataset
 from spf_data.labels import Label, LabelSet, Side
 
@@ -119,16 +120,15 @@ class CxrZonesDataset(XrayDataset):
         lungs = self.lung_boxes[row].numpy() * size
         if np.isnan(lungs).any():
             return masks
-        centre = (np.arange(size) + 0.5).astype(np.float32)
-        marked = np.zeros((size, size), dtype=bool)
-        for x, y, width, height in self.finding_boxes[row] * size:
-            marked |= _within(centre, y, height)[:, None] & _within(centre, x, width)
+        centre = np.arange(size) + 0.5
+        marked = box_mask(self.finding_boxes[row], size)
         # the patient's right lung is on the image's left
         middle = (lungs[0, 0] + lungs[0, 2] + lungs[1, 0]) / 2
         for column, (side, zone) in enumerate(_PLACES):
             if self.labels[row, column] == 1:
                 _, top, _, height = lungs[list(_SIDES).index(side)]
-                rows = _within(centre, top + height / 3 * list(_ZONES).index(zone), height / 3)
+                start = top + height / 3 * list(_ZONES).index(zone)
+                rows = (centre >= start) & (centre < start + height / 3)
                 masks[column] = marked & rows[:, None] & ((centre < middle) == (side == "right"))
         return masks
 
@@ -261,7 +261,3 @@ def _box(value: object) -> npt.NDArray[np.float32]:
     if min(box[2:]) <= 0:
         raise ValueError("no positive width and height")
     return box
-
-
-def _within(centre: npt.NDArray[np.float32], start: float, length: float) -> npt.NDArray[np.bool_]:
-    return (centre >= start) & (centre < start + length)

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 
 import torch
+from spf_data.boxes import mirrored_lungs
 from torch import Tensor
 from torch.nn import functional
 
@@ -26,8 +27,7 @@ def mirror(images: Tensor, labels: Tensor, lungs: Tensor, mirrored: Sequence[int
     """
     if labels.shape[1] != len(mirrored):
         raise ValueError(f"mirrored must have {labels.shape[1]} indices, one a label, got {len(mirrored)}")
-    x, y, width, height = lungs.flip(1).unbind(2)
-    return images.flip(3), labels[:, list(mirrored)], torch.stack([1 - x - width, y, width, height], dim=2)
+    return images.flip(3), labels[:, list(mirrored)], mirrored_lungs(lungs)
 
 
 def random_mirror(

@@ -13,7 +13,6 @@ anew. Maps are float16, and averages over blocks where they are finer than `Cach
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -28,6 +27,7 @@ from torch.nn import functional
 from tqdm import tqdm
 
 from spf_net.backbones import LITE0, Backbone, build_backbone
+from spf_net.checkpoint import sync
 from spf_net.lung_frame import resample
 
 Maps = npt.NDArray[np.float16]
@@ -141,12 +141,6 @@ def in_lung_frame(maps: Maps, lungs: Tensor, margin: float) -> Tensor:
     return resampled
 
 
-def mirrored_boxes(lungs: Tensor) -> Tensor:
-    """The boxes (N, 2, 4) of right and left lung in the flipped images."""
-    x, y, width, height = lungs.flip(1).unbind(2)
-    return torch.stack([1 - x - width, y, width, height], dim=2)
-
-
 def _write(dataset: XrayDataset, config: CacheConfig, document: bytes, folder: Path) -> None:
     temporary = folder.with_name(f"{_TEMPORARY}{folder.name}")
     shutil.rmtree(temporary, ignore_errors=True)
@@ -161,12 +155,12 @@ def _write(dataset: XrayDataset, config: CacheConfig, document: bytes, folder: P
             files[name][start : start + len(level)] = level.numpy()
     for name, file in files.items():
         file.flush()
-        _sync(temporary / name)
+        sync(temporary / name)
     (temporary / "settings.json").write_bytes(document)
-    _sync(temporary / "settings.json")
-    _sync(temporary)
+    sync(temporary / "settings.json")
+    sync(temporary)
     temporary.rename(folder)
-    _sync(folder.parent)
+    sync(folder.parent)
 
 
 @torch.inference_mode()
@@ -211,14 +205,6 @@ def _open(folder: Path, kind: str, stride: int) -> Maps:
 
 def _name(kind: str, stride: int) -> str:
     return f"{kind}-{stride}.npy"
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def as_tensor(maps: Maps) -> Tensor:

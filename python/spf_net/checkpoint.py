@@ -85,9 +85,9 @@ def _write_folder(final: Path, files: Mapping[str, bytes]) -> None:
         temporary.mkdir()
         for name, content in files.items():
             _write_and_sync(temporary / name, content)
-        _sync_folder(temporary)
+        sync(temporary)
         temporary.rename(final)
-        _sync_folder(final.parent)
+        sync(final.parent)
     except OSError as error:
         # What is half written is of no use, and the disk may be full.
         shutil.rmtree(temporary, ignore_errors=True)
@@ -177,7 +177,7 @@ def write_atomically(path: Path, content: bytes) -> None:
     temporary = path.with_name(f"{_TEMPORARY}{path.name}")
     _write_and_sync(temporary, content)
     temporary.replace(path)
-    _sync_folder(path.parent)
+    sync(path.parent)
 
 
 def _write_and_sync(path: Path, content: bytes) -> None:
@@ -191,8 +191,9 @@ def _write_and_sync(path: Path, content: bytes) -> None:
         raise OSError(f"could not write {path}: {error}") from error
 
 
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
+def sync(path: Path) -> None:
+    """Bring a file, or the entries of a folder, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
@@ -204,4 +205,4 @@ def _link(link: Path, target: str) -> None:
     temporary.unlink(missing_ok=True)
     temporary.symlink_to(target)
     temporary.replace(link)
-    _sync_folder(link.parent)
+    sync(link.parent)

@@ -8,11 +8,12 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
+from spf_data.boxes import mirrored_lungs
 from spf_data.dataset import XrayDataset
 from spf_data.registry import DataConfig, build_dataset
 from spf_data.splits import grouped_split
 
-from spf_net.cached_maps import CacheConfig, as_tensor, cached_maps, in_lung_frame, mirrored_boxes
+from spf_net.cached_maps import CacheConfig, as_tensor, cached_maps, in_lung_frame
 from spf_net.evaluation import Evaluation, evaluate_rows
 from spf_net.fitting import Fit, FitConfig, LabelledMaps, Rows, fit, fit_best_rate, scores
 from spf_net.heads import HeadConfig
@@ -207,7 +208,7 @@ def study_maps(study: StudyName, plan: Plan, root: Path | None, cache: Path, str
     cached = cached_maps(dataset, cache_config(plan), cache)
     plain, mirrored, lungs = cached.plain[stride], cached.mirrored[stride], dataset.lung_boxes
     known = (dataset.labels, dataset.label_set.mirror)
-    framed = in_lung_frame(plain, lungs, _MARGIN), in_lung_frame(mirrored, mirrored_boxes(lungs), _MARGIN)
+    framed = in_lung_frame(plain, lungs, _MARGIN), in_lung_frame(mirrored, mirrored_lungs(lungs), _MARGIN)
     return StudyMaps(
         dataset,
         {

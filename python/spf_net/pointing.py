@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import distance_transform_edt
+from spf_data.boxes import box_mask
 from spf_data.dataset import XrayDataset
 from spf_data.labels import LabelSet
 
@@ -173,26 +174,3 @@ def zone_masks(lungs: npt.NDArray[np.floating], label_set: LabelSet, size: int) 
             third = (x, y + height * _THIRDS[label.zone] / 3, width, height / 3)
             masks[index] = box_mask(np.array([third]), size)
     return masks
-
-
-def box_mask(boxes: npt.NDArray[np.floating], size: int) -> BoolArray:
-    """The pixels whose centre lies in any of some boxes.
-
-    Args:
-        boxes: (M, 4), (x, y, width, height) as shares of the image's side; a box with NaN is empty.
-        size: S, height and width of the image.
-
-    Returns:
-        bool (S, S).
-
-    Raises:
-        ValueError: If the boxes have another shape.
-    """
-    if boxes.ndim != 2 or boxes.shape[1] != 4:
-        raise ValueError(f"boxes must be (M, 4), got {boxes.shape}")
-    centres = (np.arange(size) + 0.5) / size
-    mask = np.zeros((size, size), dtype=bool)
-    for x, y, width, height in boxes.tolist():
-        rows, columns = (centres >= y) & (centres < y + height), (centres >= x) & (centres < x + width)
-        mask |= rows[:, None] & columns
-    return mask

@@ -133,6 +133,12 @@ class _Trainer:
             self.pos_weight = positive_weights(dataset.labels[self.parts["train"]]).to(fabric.device)
         self.folder = config.output / "checkpoints"
         self.history: list[EpochRow] = []
+        # What a resumed run must have been started with.
+        self.settings: dict[str, Any] = {
+            "config": config_to_dict(config),
+            "labels": [asdict(label) for label in dataset.label_set.labels],
+            "split": split_hash(dataset.patients.tolist(), part_of_rows(self.parts)),
+        }
 
     def run(self) -> TrainingResult:
         self._report_frames()
@@ -198,7 +204,7 @@ class _Trainer:
 
     def _resume(self) -> None:
         checkpoint = load_checkpoint(self.folder)
-        now, then = _flat(self._settings()), _flat(checkpoint.state["settings"])
+        now, then = _flat(self.settings), _flat(checkpoint.state["settings"])
         changed = sorted(name for name in now.keys() | then.keys() if now.get(name) != then.get(name))
         if changed := [name for name in changed if name not in _MAY_CHANGE]:
             differences = [
@@ -213,14 +219,9 @@ class _Trainer:
             tidy(self.folder)
             tqdm.write(f"resumed after epoch {len(self.history)} from {self.config.output}")
 
-    def _settings(self) -> dict[str, Any]:
-        labels = [asdict(label) for label in self.dataset.label_set.labels]
-        split = split_hash(self.dataset.patients.tolist(), part_of_rows(self.parts))
-        return {"config": config_to_dict(self.config), "labels": labels, "split": split}
-
     def _save(self) -> None:
         precision = self.fabric.strategy.precision.state_dict()
-        state = {"settings": self._settings(), "history": self.history, "precision": precision}
+        state = {"settings": self.settings, "history": self.history, "precision": precision}
         weights = gather_state_dict(self.network.module)
         optimizer = gather_optimizer_state_dict(self.network.module, self.optimizer)
         if self.fabric.is_global_zero:

@@ -5,11 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from spf_data.boxes import mirrored_lungs
 from spf_data.dataset import XrayDataset
 from spf_data.labels import Label, LabelSet
 from spf_net import cached_maps as module
 from spf_net.backbones import build_backbone
-from spf_net.cached_maps import CacheConfig, cached_maps, fingerprint, in_lung_frame, mirrored_boxes
+from spf_net.cached_maps import CacheConfig, cached_maps, fingerprint, in_lung_frame
 from spf_net.lung_frame import resample
 
 RANDOM = CacheConfig(strides=(4, 8), largest_map=8, pretrained=False, seed=3)
@@ -87,7 +88,7 @@ def test_the_lung_frame_of_cached_maps_is_that_of_the_network() -> None:
     lungs = torch.from_numpy(random.uniform(0.1, 0.4, (150, 2, 4)).astype(np.float32))
     expected = resample(torch.from_numpy(maps).float(), lungs, 0.05)
     torch.testing.assert_close(in_lung_frame(maps, lungs, 0.05).float(), expected, rtol=1e-3, atol=1e-3)
-    flipped = in_lung_frame(maps[..., ::-1].copy(), mirrored_boxes(lungs), 0.05)
+    flipped = in_lung_frame(maps[..., ::-1].copy(), mirrored_lungs(lungs), 0.05)
     torch.testing.assert_close(flipped.flip(3).float(), expected, rtol=2e-3, atol=2e-3)
     with pytest.raises(ValueError, match=r"lungs must be \(150, 2, 4\), got \(3, 2, 4\)"):
         in_lung_frame(maps, lungs[:3], 0.05)

@@ -60,7 +60,7 @@ def test_the_best_epoch_is_kept_beside_the_last(tmp_path: Path) -> None:
 
 
 # What saving does, in order: three files, two folders, the link `last`, then the tidying with the link `best`.
-STEPS = ["_write_and_sync", "_sync_folder", "_link", "tidy"]
+STEPS = ["_write_and_sync", "sync", "_link", "tidy"]
 
 
 class CrashError(Exception):

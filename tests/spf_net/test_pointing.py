@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
+from spf_data.boxes import box_mask
 from spf_data.dataset import XrayDataset
 from spf_data.labels import Label, LabelSet
 from spf_data.registry import DataConfig, build_dataset
-from spf_net.pointing import Hits, box_mask, finding_truth, pointing_game, pointing_hits, zone_masks
+from spf_net.pointing import Hits, finding_truth, pointing_game, pointing_hits, zone_masks
 from spf_net.positions import MapPositions
 
 NAN = float("nan")

@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
+from spf_data.boxes import mirrored_lungs
 from spf_data.dataset import XrayDataset
 from torch import Tensor
 
-from spf_net.cached_maps import CacheConfig, CachedMaps, cached_maps, mirrored_boxes
+from spf_net.cached_maps import CacheConfig, CachedMaps, cached_maps
 from spf_net.fitting import FitConfig, LabelledMaps, Rows
 from spf_net.heads import HeadConfig
 from spf_net.lung_frame import resample
@@ -205,7 +206,7 @@ def _hog_lines(dataset: XrayDataset, rows: Rows, folds: Sequence[Fold]) -> Itera
     boxes = dataset.lung_boxes[rows]
     labels = dataset.labels[rows].numpy()
     for frame in FRAMES:
-        plain, mirrored = _hog(images, boxes, frame), _hog(images.flip(3), mirrored_boxes(boxes), frame)
+        plain, mirrored = _hog(images, boxes, frame), _hog(images.flip(3), mirrored_lungs(boxes), frame)
         for flip in FLIPS:
             scores = np.empty_like(labels)
             for fold in folds:

@@ -5,10 +5,11 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from spf_data.boxes import mirrored_lungs
 from spf_data.dataset import XrayDataset
 from torch import Tensor
 
-from spf_net.cached_maps import CachedMaps, Maps, as_tensor, in_lung_frame, mirrored_boxes
+from spf_net.cached_maps import CachedMaps, Maps, as_tensor, in_lung_frame
 from spf_net.fitting import LabelledMaps, Rows
 from spf_net.study.lines import Frame
 
@@ -34,7 +35,7 @@ def maps_of(cached: CachedMaps, dataset: XrayDataset, rows: Rows, frame: Frame, 
     """
     boxes = dataset.lung_boxes[rows]
     both = []
-    for maps, lungs in ((cached.plain, boxes), (cached.mirrored, mirrored_boxes(boxes))):
+    for maps, lungs in ((cached.plain, boxes), (cached.mirrored, mirrored_lungs(boxes))):
         each = [_framed(maps[stride][rows], lungs, frame) for stride in levels]
         both.append(torch.cat([_repeated(level, each[0].shape[2]) for level in each], dim=1))
     return BothMaps(*both)
