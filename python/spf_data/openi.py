@@ -86,22 +86,42 @@ def _unwanted(member: tarfile.TarInfo) -> str:
 
 def _parse(data: bytes) -> OpeniReport | str:
     """The report, or why it is none."""
-    # entities are how XML files attack their readers; these files declare none
-    if b"<!ENTITY" in data:
-        return "declares entities"
     try:
-        root = ET.fromstring(data)
-    except ET.ParseError:
+        return parse_report(data) or "no identifier"
+    except DocumentTypeError:
+        return "declares entities"
+    except (ET.ParseError, ValueError, LookupError):
         return "broken XML"
+
+
+def parse_report(data: bytes) -> OpeniReport | None:
+    """One XML file of the collection; None where it names no report.
+
+    Raises:
+        DocumentTypeError: If it has a document type.
+        xml.etree.ElementTree.ParseError: If it is not XML.
+        ValueError: If it is in an encoding that the parser does not take.
+        LookupError: If its encoding is unknown.
+    """
+    root = ET.fromstring(data, parser=ET.XMLParser(target=_NoDocumentType()))
     identifier = root.find("uId")
     if identifier is None or not identifier.get("id"):
-        return "no identifier"
+        return None
     return OpeniReport(
         identifier=str(identifier.get("id")),
-        sections={str(part.get("Label")): (part.text or "").strip() for part in root.iter("AbstractText")},
+        sections={part.get("Label", ""): (part.text or "").strip() for part in root.iter("AbstractText")},
         codes=tuple(code.text.strip() for code in root.findall("MeSH/major") if code.text),
-        images=tuple(str(image.get("id")) for image in root.findall("parentImage")),
+        images=tuple(image.get("id", "") for image in root.iter("parentImage")),
     )
+
+
+class DocumentTypeError(Exception):
+    """A document type may declare entities that fill the memory; the collection's files have none."""
+
+
+class _NoDocumentType(ET.TreeBuilder):
+    def doctype(self, *_: object) -> None:
+        raise DocumentTypeError
 
 
 @dataclass(frozen=True)

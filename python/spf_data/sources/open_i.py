@@ -6,11 +6,12 @@ Two layouts: the original, `NLMCXR_reports.tgz` or the folder `ecgen-radiology` 
 torchxrayvision, do.
 """
 
-import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from xml.etree.ElementTree import ParseError
 
+from spf_data.openi import DocumentTypeError, parse_report
 from spf_data.sources.collect import Collector, FindingRecord, ImageRecord, Prepared
 from spf_data.sources.documents import Documents
 from spf_data.sources.options import PrepareOptions
@@ -174,10 +175,10 @@ def _read_xml(archive: Path, folder: Path, collector: Collector) -> list[Study]:
         for name, content in documents:
             try:
                 study = _parse_xml(name, content, views)
-            except _DocumentTypeError:
+            except DocumentTypeError:
                 collector.report.notice("report left out: XML with a document type")
                 continue
-            except (ElementTree.ParseError, ValueError, LookupError):
+            except (ParseError, ValueError, LookupError):
                 study = None
             if study is None:
                 collector.report.notice("report left out: not XML, or without an identifier")
@@ -186,29 +187,17 @@ def _read_xml(archive: Path, folder: Path, collector: Collector) -> list[Study]:
     return studies
 
 
-class _DocumentTypeError(Exception):
-    """A document type may declare entities that fill the memory; the collection's files have none."""
-
-
-class _NoDocumentType(ElementTree.TreeBuilder):
-    def doctype(self, *_: object) -> None:
-        raise _DocumentTypeError
-
-
 def _parse_xml(where: str, content: bytes, views: dict[str, str]) -> Study | None:
-    root = ElementTree.fromstring(content, parser=ElementTree.XMLParser(target=_NoDocumentType()))
-    identifier = root.find("uId")
-    name = "" if identifier is None else identifier.get("id", "").removeprefix("CXR")
-    if not name:
+    report = parse_report(content)
+    name = "" if report is None else report.identifier.removeprefix("CXR")
+    if report is None or not name:
         return None
-    sections = {element.get("Label", "").lower(): (element.text or "").strip() for element in root.iter("AbstractText")}
-    images = [element.get("id", "") for element in root.iter("parentImage")]
     return Study(
         where=where,
         name=name,
-        codes=tuple((element.text or "").strip() for element in root.findall("MeSH/major")),
-        sections=sections,
-        images=tuple((f"{image}.png", views.get(image, "")) for image in images),
+        codes=report.codes,
+        sections={name.lower(): text for name, text in report.sections.items()},
+        images=tuple((f"{image}.png", views.get(image, "")) for image in report.images),
     )
 
 
