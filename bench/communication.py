@@ -21,7 +21,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 import spf_kernels
 from bench.cases import Case
-from bench.gpu.results import write_atomically
+from bench.files import write_atomically
+from bench.markdown import table
 from spf_kernels import SPFAutoencoder, SPFFlatten, distributed
 
 RESULTS = Path(__file__).resolve().parent / "results" / "communication.md"
@@ -215,10 +216,6 @@ def _cell(computed: float, measured: Measured | None) -> str:
     return f"**{computed / 1e6:.1f}**"
 
 
-def _table(header: list[str], rows: list[list[str]]) -> str:
-    return "\n".join(f"| {' | '.join(line)} |" for line in (header, ["---"] * len(header), *rows)) + "\n"
-
-
 def _traffic_rows(case: Case, measured: dict[int, dict[tuple[str, str], Measured]]) -> list[list[str]]:
     rows = []
     for ranks, steps in measured.items():
@@ -254,11 +251,11 @@ def page(case: Case, measured: dict[int, dict[tuple[str, str], Measured]]) -> st
                 step = measured.get(ranks, {}).get((layer, way.name))
                 cells.append(_cell(way.bytes_sent(case, count, ranks), step))
             rows.append([str(ranks), *cells])
-        parts += [f"## {layer.capitalize()}\n", _table(["ranks", *(f"{way.name}, MB" for way in WAYS)], rows)]
+        parts += [f"## {layer.capitalize()}\n", table(["ranks", *(f"{way.name}, MB" for way in WAYS)], rows)]
     parts += [
         "## What the loopback device saw\n",
         _TRAFFIC_NOTES,
-        _table(["layer", "way", "ranks", "computed, MB", "seen, MB"], _traffic_rows(case, measured)),
+        table(["layer", "way", "ranks", "computed, MB", "seen, MB"], _traffic_rows(case, measured)),
     ]
     return "\n".join(parts)
 

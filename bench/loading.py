@@ -29,7 +29,7 @@ from torchvision.datasets import ImageFolder
 from torchvision.io import ImageReadMode, decode_image
 from torchvision.transforms import v2
 
-from bench.gpu.results import write_atomically
+from bench.files import write_atomically
 from bench.machine import cpu_model
 
 RESULTS = Path(__file__).resolve().parent / "results" / "loading.md"

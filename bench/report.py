@@ -4,24 +4,13 @@
 """
 
 import argparse
-import os
-import tempfile
 from pathlib import Path
 
 from bench import plots, tables
+from bench.files import write_atomically
 from bench.results import Results, load, machine_name, slim_json
 
 RESULTS = Path(__file__).resolve().parent / "results"
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Whole or not at all."""
-    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    Path(file.name).chmod(0o644)
-    Path(file.name).replace(path)
 
 
 def write_report(results: Results, output: Path, machine: str | None = None) -> Path:
@@ -39,9 +28,9 @@ def write_report(results: Results, output: Path, machine: str | None = None) -> 
     folder.mkdir(parents=True, exist_ok=True)
     pictures = plots.draw(results)
     for name, picture in pictures.items():
-        _write(folder / name, picture)
-    _write(folder / "results.json", slim_json(results).encode())
-    _write(folder / "README.md", tables.page(results, list(pictures)).encode())
+        write_atomically(folder / name, picture)
+    write_atomically(folder / "results.json", slim_json(results).encode())
+    write_atomically(folder / "README.md", tables.page(results, list(pictures)).encode())
     return folder
 
 

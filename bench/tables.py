@@ -1,9 +1,10 @@
 """The report's page in Markdown."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from bench import memory
 from bench.goals import DECODER, GOALS, verdict
+from bench.markdown import number, table
 from bench.peers import BADDBMM, LOOP, OURS
 from bench.results import Case, Results, best_peer
 from bench.steps import BACKWARD, FORWARD, FORWARD_BACKWARD, STEP, UPDATE
@@ -24,16 +25,6 @@ SUITES = (
 )
 
 
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
-
-
-def _number(value: float) -> str:
-    """Three significant digits, plainly."""
-    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
-
-
 def _machine(results: Results) -> str:
     machine = results.machine
     facts = (
@@ -44,7 +35,7 @@ def _machine(results: Results) -> str:
         ("date", results.date),
         ("load average at the end", str(machine["load_average"])),
     )
-    return _table(("", ""), facts)
+    return table(("", ""), facts)
 
 
 def _goals(results: Results) -> str:
@@ -53,12 +44,12 @@ def _goals(results: Results) -> str:
         value = goal.measured(results)
         numbers = ["–" if x is None else f"{x:.2f}{goal.unit}" for x in (goal.goal, goal.stretch, value)]
         rows.append([goal.what, *numbers, verdict(goal, value)])
-    return _table(("B=12, 128 maps of 64x64, D=128", "goal", "stretch", "measured", ""), rows)
+    return table(("B=12, 128 maps of 64x64, D=128", "goal", "stretch", "measured", ""), rows)
 
 
 def _limits(case: Case) -> str:
     return "; ".join(
-        f"{kind} {_number(numbers['median_ms'])} ms = {_number(numbers['gb_per_s'])} GB/s ({numbers['method']})"
+        f"{kind} {number(numbers['median_ms'])} ms = {number(numbers['gb_per_s'])} GB/s ({numbers['method']})"
         for kind, numbers in case["limits"].items()
     )
 
@@ -69,10 +60,10 @@ def _providers(case: Case, span: str) -> str:
     rows = []
     for name in sorted(found, key=lambda name: found[name]["median_ms"]):
         numbers = found[name]
-        measured = [_number(numbers[field]) for field in ("median_ms", "min_ms", "n", "gb_per_s", "share_of_limit")]
+        measured = [number(numbers[field]) for field in ("median_ms", "min_ms", "n", "gb_per_s", "share_of_limit")]
         error = max(case["errors"][name].values())
         rows.append([f"**{name}**" if name == OURS else name, *measured, _faster(case, name, span), f"{error:.1e}"])
-    return _table(
+    return table(
         ("provider", "median ms", "min ms", "rounds", "GB/s", "share of the limit", "ours is faster by", "error"), rows
     )
 
@@ -107,9 +98,9 @@ def _memory(results: Results) -> str:
         rows = [
             [
                 name,
-                _number(peak["peak"]),
-                _number(peak["before"]),
-                _number(memory.growth(peak)),
+                number(peak["peak"]),
+                number(peak["before"]),
+                number(memory.growth(peak)),
                 _share(memory.growth(peak), memory.growth(peaks[LOOP])),
                 _share(peak["peak"], peaks[LOOP]["peak"]),
             ]
@@ -123,7 +114,7 @@ def _memory(results: Results) -> str:
             "of the loop's",
             "peak of the loop's",
         )
-        parts.append(f"### {what}, {measured['case']}\n\n{_table(header, rows)}")
+        parts.append(f"### {what}, {measured['case']}\n\n{table(header, rows)}")
     return "\n".join(parts) or "Not measured.\n"
 
 
@@ -138,19 +129,19 @@ def _all_cases(cases: list[Case], span: str) -> str:
         rows.append(
             [
                 case["case"],
-                _number(ours["median_ms"]),
+                number(ours["median_ms"]),
                 peer,
-                _number(best["median_ms"]),
+                number(best["median_ms"]),
                 _faster(case, peer, span) + (" **slower**" if loses else ""),
                 _faster(case, BADDBMM, span),
                 _faster(case, LOOP, span),
-                _number(ours["gb_per_s"]),
-                _number(ours["share_of_limit"]),
+                number(ours["gb_per_s"]),
+                number(ours["share_of_limit"]),
             ]
         )
     header = ("case", "ours ms", "best peer", "its ms", "ours is faster by", "than baddbmm", "than the loop", "GB/s")
     count = f"Slower than the best peer in {slower} of {len(cases)} cases.\n\n"
-    return count + _table((*header, "share of the limit"), rows)
+    return count + table((*header, "share of the limit"), rows)
 
 
 def page(results: Results, pictures: Sequence[str]) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from bench.evidence import quality, timing
 from bench.evidence.page import page
 from bench.evidence.timing import Sizes
-from bench.gpu.results import write_atomically
+from bench.files import write_atomically
 
 _ROOT = Path(__file__).resolve().parents[2]
 _QUICK = Sizes(2, num_maps=4, side=8, code_size=8, labels=5, window=4)

@@ -10,6 +10,7 @@ import spf_kernels
 from bench.evidence.quality import Quality
 from bench.evidence.timing import OURS, Sizes, Timing
 from bench.machine import cpu_model
+from bench.markdown import table
 from spf_kernels.selection import select
 
 _TIMING_NOTES = """From maps to an explanation of every label; the extractor, the same for all, is not in it. Weights
@@ -56,10 +57,6 @@ def page(
     return "\n".join(parts)
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    return "\n".join(f"| {' | '.join(line)} |" for line in (header, ["---"] * len(header), *rows)) + "\n"
-
-
 def _machine() -> str:
     facts = [
         ("processor", f"{cpu_model()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads used"),
@@ -67,7 +64,7 @@ def _machine() -> str:
         ("spf_kernels", f"{spf_kernels.__version__}, backend {select(torch.device('cpu'), torch.float32).NAME}"),
         ("load average at the end", f"{os.getloadavg()[0]:.2f}"),
     ]
-    return _table(("", ""), facts)
+    return table(("", ""), facts)
 
 
 def _title(sizes: Sizes) -> str:
@@ -87,7 +84,7 @@ def _timing_table(timing: dict[str, Timing]) -> str:
         rows.append(
             [label, _milliseconds(found.seconds), _milliseconds(found.least), f"{found.ours_is_faster_by:.2f}x", error]
         )
-    return _table(("explanation", "median ms", "least ms", "ours is faster by", "differs by"), rows)
+    return table(("explanation", "median ms", "least ms", "ours is faster by", "differs by"), rows)
 
 
 def _milliseconds(seconds: float) -> str:
@@ -119,7 +116,7 @@ def _quality_table(quality: Quality) -> str:
         rate = explained.pointing.hit_rate
         label = f"**{name}**" if name == OURS else name
         rows.append([label, f"{rate.value:.3f}", f"{rate.low:.3f} to {rate.high:.3f}", f"{explained.area:.2f}"])
-    return _table(("explanation", "hit rate", "95 % interval", "deletion"), rows)
+    return table(("explanation", "hit rate", "95 % interval", "deletion"), rows)
 
 
 def _checks_line(quality: Quality) -> str:

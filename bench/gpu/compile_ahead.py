@@ -12,12 +12,13 @@ from time import perf_counter
 import torch
 
 from bench.cases import make_inputs
+from bench.files import write_atomically
 from bench.gpu.clock import NoClock, synchronize
 from bench.gpu.machine import Machine, find
 from bench.gpu.operations import OPERATIONS
 from bench.gpu.operations.base import COMPILED, Operation
 from bench.gpu.plan import Setting, plan, precision_of
-from bench.gpu.results import COMPILE_SECONDS, write_atomically
+from bench.gpu.results import COMPILE_SECONDS
 
 
 def _importance(operation: Operation, setting: Setting) -> int:

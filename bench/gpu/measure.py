@@ -16,6 +16,7 @@ import torch
 
 from bench import gate
 from bench.cases import Inputs, make_inputs
+from bench.files import write_atomically
 from bench.gate import Values
 from bench.gpu import host, limits, memory
 from bench.gpu.clock import NoClock, clock_for, synchronize
@@ -23,7 +24,7 @@ from bench.gpu.machine import Machine, find
 from bench.gpu.operations import OPERATIONS
 from bench.gpu.operations.base import COMPILED, Builder, Operation
 from bench.gpu.plan import Planned, Setting, bytes_needed, plan, precision_of, weight_sets
-from bench.gpu.results import COMPILE_SECONDS, MEASUREMENTS, Results, Row, to_json, write_atomically
+from bench.gpu.results import COMPILE_SECONDS, MEASUREMENTS, Results, Row, to_json
 from bench.gpu.rounds import Lead, interleave, summarise
 from bench.gpu.steps import Step, UnavailableError, reason
 from bench.peers import OURS

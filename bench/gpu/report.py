@@ -4,8 +4,9 @@ import importlib.util
 import sys
 from pathlib import Path
 
+from bench.files import write_atomically
 from bench.gpu import tables
-from bench.gpu.results import MEASUREMENTS, Results, Row, load, slug, to_json, write_atomically
+from bench.gpu.results import MEASUREMENTS, Results, Row, load, slug, to_json
 
 _RESULTS = Path(__file__).resolve().parent.parent / "results"
 STAGES = "stages.tsv"

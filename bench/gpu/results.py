@@ -1,9 +1,7 @@
 """What a run left, as JSON with one row a line, so that two runs can be compared line by line."""
 
 import json
-import os
 import re
-import tempfile
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -82,13 +80,3 @@ def to_json(results: Results) -> str:
 
 def load(path: Path) -> Results:
     return Results(**json.loads(path.read_text()))
-
-
-def write_atomically(path: Path, content: str | bytes) -> None:
-    """Whole or not at all."""
-    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-        file.write(content.encode() if isinstance(content, str) else content)
-        file.flush()
-        os.fsync(file.fileno())
-    Path(file.name).chmod(0o644)
-    Path(file.name).replace(path)

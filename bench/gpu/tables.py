@@ -1,10 +1,11 @@
 """The report's page in Markdown, and the summary that is printed last."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from bench.gpu.goals import best_peer, goals
 from bench.gpu.operations.base import KERNEL
 from bench.gpu.results import Results, Row
+from bench.markdown import number, table
 from bench.peers import LOOP, OURS
 from bench.steps import BACKWARD, FORWARD, FORWARD_BACKWARD, STEP
 
@@ -14,16 +15,6 @@ NOTHING_MEASURED = (
 # a remote caller may see no more than the last 12,000 characters
 _LARGEST_SUMMARY = 10_000
 _SPANS = (FORWARD, KERNEL, BACKWARD, FORWARD_BACKWARD, STEP)
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
-
-
-def _number(value: float) -> str:
-    """Three significant digits, plainly."""
-    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _times(row: Row | None) -> str:
@@ -42,7 +33,7 @@ def _title(operation: str, span: str) -> str:
 
 def stages_table(results: Results) -> str:
     rows = [[row["stage"], row["verdict"], f"{row['seconds']} s"] for row in results.stages]
-    return _table(("stage", "verdict", "took"), rows)
+    return table(("stage", "verdict", "took"), rows)
 
 
 def goals_table(results: Results) -> str:
@@ -50,23 +41,23 @@ def goals_table(results: Results) -> str:
         [goal.what, f"{goal.least:.2f}", "–" if goal.measured is None else f"{goal.measured:.2f}", goal.verdict]
         for goal in goals(results)
     ]
-    return _table(("B=12, 128 maps of 64x64, D=128", "goal", "measured", ""), rows)
+    return table(("B=12, 128 maps of 64x64, D=128", "goal", "measured", ""), rows)
 
 
 def _machine(results: Results) -> str:
-    return _table(("", ""), [[key, str(value)] for key, value in (results.machine | {"date": results.date}).items()])
+    return table(("", ""), [[key, str(value)] for key, value in (results.machine | {"date": results.date}).items()])
 
 
 def limits_table(results: Results) -> str:
     rows = [
         [
             name,
-            f"{_number(limit['gb_per_s'])} GB/s" if "gb_per_s" in limit else f"{_number(limit['tflop_per_s'])} TFLOP/s",
+            f"{number(limit['gb_per_s'])} GB/s" if "gb_per_s" in limit else f"{number(limit['tflop_per_s'])} TFLOP/s",
             limit["method"],
         ]
         for name, limit in results.limits.items()
     ]
-    return _table(("the card's own", "rate", "measured by"), rows)
+    return table(("the card's own", "rate", "measured by"), rows)
 
 
 def case_line(results: Results, operation: str, case: str, span: str) -> list[str]:
@@ -78,11 +69,11 @@ def case_line(results: Results, operation: str, case: str, span: str) -> list[st
         ratio += " **slower**"
     return [
         case,
-        "–" if ours is None else _number(ours["median_ms"]),
-        "–" if ours is None else _number(ours["gb_per_s"]),
+        "–" if ours is None else number(ours["median_ms"]),
+        "–" if ours is None else number(ours["gb_per_s"]),
         "–" if ours is None else f"{ours['share_of_copy']:.2f}",
         "–" if peer is None else peer["provider"],
-        "–" if peer is None else _number(peer["median_ms"]),
+        "–" if peer is None else number(peer["median_ms"]),
         ratio,
         _times(rows.get(LOOP)),
     ]
@@ -97,10 +88,10 @@ def _providers(results: Results, operation: str, case: str, span: str) -> str:
     rows = [
         [
             f"**{name}**" if name == OURS else name,
-            _number(row["median_ms"]),
-            _number(row["min_ms"]),
+            number(row["median_ms"]),
+            number(row["min_ms"]),
             str(row["rounds"]),
-            _number(row["gb_per_s"]),
+            number(row["gb_per_s"]),
             f"{row['share_of_copy']:.2f}",
             _times(row),
             f"{row['error']:.1e}",
@@ -114,7 +105,7 @@ def _providers(results: Results, operation: str, case: str, span: str) -> str:
     ]
     rows += [[row["provider"], "left out", row["left_out"], "", "", "", "", ""] for row in left_out]
     header = ("provider", "median ms", "min ms", "rounds", "GB/s", "share of copy", "ours is faster by", "error")
-    return _table(header, rows)
+    return table(header, rows)
 
 
 def _details(results: Results) -> str:
@@ -137,7 +128,7 @@ def _all_cases(results: Results) -> str:
         parts += [
             f"### {_title(operation, span)}\n",
             f"Slower than the best peer in {slower} of {len(cases)} cases.\n",
-            _table(CASE_HEADER, rows),
+            table(CASE_HEADER, rows),
         ]
     return "\n".join(parts)
 
@@ -151,16 +142,16 @@ def left_out_table(results: Results) -> str:
     for row in results.not_measured():
         where.setdefault((row["operation"], "all", "time: not measured before the deadline"), []).append(row["case"])
     rows = [[*key, str(len(cases)), ", ".join(cases)] for key, cases in where.items()]
-    return _table(("operation", "provider", "why", "cases", ""), rows) if rows else "Nobody.\n"
+    return table(("operation", "provider", "why", "cases", ""), rows) if rows else "Nobody.\n"
 
 
 def _by_operation(rows: list[Row], field: str, unit: str) -> str:
     """One line an operation, case and provider."""
     lines = [
-        [row["operation"], row["case"], row["provider"], _number(row[field]) if field in row else row["left_out"]]
+        [row["operation"], row["case"], row["provider"], number(row[field]) if field in row else row["left_out"]]
         for row in rows
     ]
-    return _table(("operation", "case", "provider", unit), lines) if lines else "Not measured.\n"
+    return table(("operation", "case", "provider", unit), lines) if lines else "Not measured.\n"
 
 
 def page(results: Results, pictures: Sequence[str]) -> str:
@@ -189,7 +180,7 @@ def page(results: Results, pictures: Sequence[str]) -> str:
         "## Peak memory, one weight set and its gradients included\n",
         _by_operation(results.memory, "peak_mb", "MB"),
         "## Time that torch.compile took\n",
-        _table(("operation, case", "seconds"), compile_rows) if compile_rows else "Nothing was compiled.\n",
+        table(("operation, case", "seconds"), compile_rows) if compile_rows else "Nothing was compiled.\n",
         "## All cases\n",
         *(f"![{name.removesuffix('.png')}]({name})\n" for name in pictures),
         _all_cases(results),

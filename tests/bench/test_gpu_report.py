@@ -3,12 +3,13 @@ from pathlib import Path
 
 import pytest
 
+from bench.files import write_atomically
 from bench.gpu import report, tables
 from bench.gpu.goals import goals
 from bench.gpu.operations import OPERATIONS
 from bench.gpu.operations.base import COMPILED
 from bench.gpu.plan import plan
-from bench.gpu.results import Results, load, slug, to_json, write_atomically
+from bench.gpu.results import Results, load, slug, to_json
 from bench.peers import BADDBMM, LOOP, OURS
 from bench.steps import BACKWARD, FORWARD_BACKWARD, STEP
 
