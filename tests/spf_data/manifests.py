@@ -6,8 +6,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 from PIL import Image
+from spf_data.image_cache import cache_images
 from spf_data.manifest import BASE_SCHEMA, LABEL_PREFIX, Manifest, write_manifest
 
+CACHE_SIZE = 12
 SIDES = ("right opacity", "left opacity")
 
 
@@ -61,3 +63,11 @@ def write(path: Path, manifest: Manifest) -> Path:
 def places(**sides):
     """The metadata that say where labels are: finding and side by name."""
     return {"label_places": json.dumps({name: {"finding": f, "side": s} for name, (f, s) in sides.items()})}
+
+
+def make_cache(folder, manifest, root, **options):
+    return cache_images(folder, manifest, root, CACHE_SIZE, progress=False, **options)
+
+
+def bytes_of(folder):
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
