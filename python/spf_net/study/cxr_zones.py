@@ -9,17 +9,15 @@ import numpy.typing as npt
 import torch
 from spf_data.boxes import mirrored_lungs
 from spf_data.dataset import XrayDataset
-from torch import Tensor
 
 from spf_net.cached_maps import CacheConfig, CachedMaps, cached_maps
 from spf_net.fitting import FitConfig, LabelledMaps, Rows
 from spf_net.heads import HeadConfig
-from spf_net.lung_frame import resample
 from spf_net.study import lines
 from spf_net.study.fits import Problem, cost, fit_seeds
 from spf_net.study.folds import Fold, nested_folds
-from spf_net.study.hog import hog, probe
-from spf_net.study.lines import FLIPS, FRAMES, HEADS, HOG, TWO_LEVELS, Frame, Line
+from spf_net.study.hog import framed_hog, probe
+from spf_net.study.lines import FLIPS, FRAMES, HEADS, HOG, TWO_LEVELS, Line
 from spf_net.study.outcomes import Outcome, choose_inside, gather
 from spf_net.study.pretraining import STARTS, PretrainingConfig, codes
 from spf_net.study.progress import Progress
@@ -27,7 +25,6 @@ from spf_net.study.store import Store, digest
 from spf_net.study.zone_maps import MARGIN, BothMaps, labelled, labelled_rows, maps_of
 
 _BOTH_LEVELS = (16, 32)
-_HOG_SIZE = 128
 _SMALLEST_STRATUM = 25
 
 
@@ -206,15 +203,10 @@ def _hog_lines(dataset: XrayDataset, rows: Rows, folds: Sequence[Fold]) -> Itera
     boxes = dataset.lung_boxes[rows]
     labels = dataset.labels[rows].numpy()
     for frame in FRAMES:
-        plain, mirrored = _hog(images, boxes, frame), _hog(images.flip(3), mirrored_lungs(boxes), frame)
+        margin = MARGIN if frame == "lungs" else None
+        plain, mirrored = framed_hog(images, boxes, margin), framed_hog(images.flip(3), mirrored_lungs(boxes), margin)
         for flip in FLIPS:
             scores = np.empty_like(labels)
             for fold in folds:
-                scores[fold.test] = probe(plain, mirrored if flip else None, labels, dataset.label_set.mirror, fold)
+                scores[fold.test] = probe(plain, mirrored if flip else None, labels, dataset.label_set, fold)
             yield Outcome(Line(HOG, frame, flip, ()), (scores,), np.full(len(folds), np.nan))
-
-
-def _hog(images: Tensor, boxes: Tensor, frame: Frame) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
-    seen = resample(images, boxes, MARGIN) if frame == "lungs" else images
-    resized = torch.nn.functional.interpolate(seen, size=(_HOG_SIZE, _HOG_SIZE), mode="area")
-    return hog(resized[:, 0].numpy())

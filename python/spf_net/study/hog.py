@@ -1,17 +1,21 @@
 """The probe that a network must beat: histograms of oriented gradients and one logistic regression a label."""
 
-from collections.abc import Sequence
-
 import numpy as np
 import numpy.typing as npt
+import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from spf_data.labels import LabelSet
+from torch import Tensor
 
+from spf_net.lung_frame import resample
 from spf_net.study.folds import Fold
 
 Features = npt.NDArray[np.float32]
+# Pixels a side of what the histograms are made of.
+_SIZE = 128
 _BINS, _CELL, _CLIP, _EPS = 9, 16, 0.2, 1e-5
 # Inverse strength of the penalty; the best on the validation part is taken, label by label.
 _STRENGTHS = (1e-5, 1e-4, 1e-3, 1e-2)
@@ -51,8 +55,27 @@ def hog(images: npt.NDArray[np.float32]) -> Features:
     return features
 
 
+def framed_hog(images: Tensor, lungs: Tensor, margin: float | None) -> Features:
+    """Histograms of the images' lung frames, or of whole images, at 128x128.
+
+    Args:
+        images: (N, channels, H, W), float; the first channel counts.
+        lungs: (N, 2, 4), see `spf_net.lung_frame.resample`.
+        margin: Around the lungs, as a share of their box; none for the whole image.
+
+    Returns:
+        float32 (N, features).
+
+    Raises:
+        ValueError: If the shapes do not fit together.
+    """
+    seen = images if margin is None else resample(images, lungs, margin)
+    resized = torch.nn.functional.interpolate(seen[:, :1], size=(_SIZE, _SIZE), mode="area")
+    return hog(resized[:, 0].numpy())
+
+
 def probe(
-    plain: Features, mirrored: Features | None, labels: npt.NDArray[np.float32], mirror: Sequence[int], fold: Fold
+    plain: Features, mirrored: Features | None, labels: npt.NDArray[np.float32], label_set: LabelSet, fold: Fold
 ) -> npt.NDArray[np.float32]:
     """Logits of the test part from a logistic regression of each label.
 
@@ -60,24 +83,30 @@ def probe(
         plain: float32 (N, features).
         mirrored: Of the flipped images, which are trained on beside the others, with their labels; or none.
         labels: float32 (N, L) of 1, 0 and NaN.
-        mirror: `LabelSet.mirror`.
+        label_set: L labels.
         fold: Parts of the N rows.
 
     Returns:
         float32 (test rows, L).
 
     Raises:
-        ValueError: If the training part lacks positives or negatives of a label.
+        ValueError: If the training part lacks positives or negatives of a label, or the validation part knows none.
     """
     features, truth = plain[fold.train], labels[fold.train]
     if mirrored is not None:
         features = np.concatenate([features, mirrored[fold.train]])
-        truth = np.concatenate([truth, truth[:, list(mirror)]])
+        truth = np.concatenate([truth, truth[:, list(label_set.mirror)]])
+    for label, name in enumerate(label_set.names):
+        if not {0.0, 1.0} <= set(truth[:, label]) or np.isnan(labels[fold.validation, label]).all():
+            raise ValueError(
+                "labels must be 1 and 0 somewhere in the training part and known somewhere in the validation part, "
+                f"{name!r} is not"
+            )
     logits = [
         _probe_label(
             features, truth[:, label], plain[fold.validation], labels[fold.validation, label], plain[fold.test]
         )
-        for label in range(labels.shape[1])
+        for label in range(len(label_set))
     ]
     return np.stack(logits, axis=1).astype(np.float32)
 
@@ -90,14 +119,14 @@ def _probe_label(
     test: Features,
 ) -> npt.NDArray[np.float64]:
     known, checked = ~np.isnan(truth), ~np.isnan(validation_truth)
-    best, chosen = float("inf"), None
-    for strength in _STRENGTHS:
-        model = make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=1000))
-        model.fit(train[known], truth[known])
-        loss = log_loss(validation_truth[checked], model.predict_proba(validation[checked])[:, 1], labels=[0, 1])
-        if loss < best:
-            best, chosen = loss, model
-    if chosen is None:
-        raise ValueError("labels of the validation part must be known for each label, got none")
-    logits: npt.NDArray[np.float64] = chosen.decision_function(test)
+    models = [make_pipeline(StandardScaler(), LogisticRegression(C=each, max_iter=1000)) for each in _STRENGTHS]
+    losses = [
+        log_loss(
+            validation_truth[checked],
+            model.fit(train[known], truth[known]).predict_proba(validation[checked])[:, 1],
+            labels=[0, 1],
+        )
+        for model in models
+    ]
+    logits: npt.NDArray[np.float64] = models[int(np.argmin(losses))].decision_function(test)
     return logits

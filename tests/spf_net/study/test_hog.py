@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from spf_data.labels import Label, LabelSet
 from spf_net.study.folds import Fold
 from spf_net.study.hog import hog, probe
 
@@ -43,7 +44,8 @@ def test_a_flip_teaches_the_other_side() -> None:
     labels[0], labels[1] = (0, 1), (0, 0)
     fold = Fold(np.arange(60), np.arange(60, 90), np.arange(90, 120))
     plain, mirrored = hog(images), hog(images[:, :, ::-1])
-    scores = probe(plain, mirrored, labels, (1, 0), fold)
+    sides = LabelSet((Label("right stripes", "stripes", "right"), Label("left stripes", "stripes", "left")))
+    scores = probe(plain, mirrored, labels, sides, fold)
     truth = labels[fold.test]
     for label in range(2):
         assert scores[truth[:, label] == 1, label].mean() > scores[truth[:, label] == 0, label].mean() + 1
