@@ -1,3 +1,7 @@
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -56,3 +60,11 @@ def test_ratios_are_those_of_the_best_forms():
 def test_synthetic_images_are_of_their_depth(tmp_path):
     image = read_image(synthetic(tmp_path, "png", 32, 1) / "images" / "0.png")
     assert len(np.unique(image)) > 256
+
+
+def test_the_command_needs_no_search_path():
+    root = Path(__file__).resolve().parents[2]
+    command = [sys.executable, "-m", "bench.loading", "--help"]
+    result = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert "--zones" in result.stdout
