@@ -52,7 +52,7 @@ CXR_ZONES ?= ../shared/data/cxr-zones
 reproduce: install
 	$(BIN)/python python/reproduce.py --workers 2 $(if $(wildcard $(CXR_ZONES)),--cxr-zones $(CXR_ZONES))
 
-# where SPF wins: two processes of one thread, some 90 minutes; a stopped one goes on
+# where SPF wins: two processes of one thread, 75 minutes; a stopped one goes on
 study: install
 	OMP_NUM_THREADS=1 $(BIN)/python python/study.py --only phantom & \
 	  OMP_NUM_THREADS=1 $(BIN)/python python/study.py --only cxr-zones; wait
