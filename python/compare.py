@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 import re
 import statistics
 import sys
@@ -10,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from spf_net.report import TITLES, markdown_table
+from spf_net.evaluation import Estimate
+from spf_net.report import TITLES, format_estimate, format_number, markdown_table
 
 # Side AUC and pair accuracy ask where, macro AUROC mostly whether.
 METRICS = ("macro_auroc", "side_auc", "pair_accuracy")
@@ -42,7 +44,8 @@ def comparison(runs: Mapping[Path, Mapping[str, Any]]) -> str:
         groups[_SEED.sub("", run.name)].append(results["evaluation"])
     rows = []
     for name, evaluations in groups.items():
-        for source in evaluations[0]:
+        # A small split may lack a source that another one has.
+        for source in dict.fromkeys(source for each in evaluations for source in each):
             found = [each[source] for each in evaluations if source in each]
             images = [each["images"] for each in found]
             cells = [_cell([each["metrics"][metric]["value"] for each in found]) for metric in METRICS]
@@ -53,11 +56,9 @@ def comparison(runs: Mapping[Path, Mapping[str, Any]]) -> str:
 
 def _cell(values: Sequence[float | None]) -> str:
     """Mean, lowest and highest; "undefined" if any of them is."""
-    known = [value for value in values if value is not None]
-    if len(known) < len(values):
-        return "undefined"
-    mean = f"{statistics.fmean(known):.3f}"
-    return mean if len(known) == 1 else f"{mean} ({min(known):.3f}–{max(known):.3f})"
+    numbers = [math.nan if value is None else value for value in values]
+    mean = statistics.fmean(numbers)
+    return format_number(mean) if len(numbers) == 1 else format_estimate(Estimate(mean, min(numbers), max(numbers)))
 
 
 def _range(counts: Sequence[int]) -> str:

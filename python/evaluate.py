@@ -95,10 +95,9 @@ def _common_data(runs: dict[str, Run]) -> DataConfig:
 
 
 def _summary(data: DataConfig, dataset: XrayDataset, results: Sequence[RunEvaluation]) -> list[str]:
-    dropped = ", ".join(f"{count} rows ({reason})" for reason, count in dataset.report.items())
     summary = [
         f"Data: {data.name}, {len(dataset)} images of {len(set(dataset.patients))} patients, "
-        f"{len(dataset.label_set)} labels; dropped: {dropped or 0}. All numbers are of the test part of this data.",
+        f"{len(dataset.label_set)} labels; dropped: {dataset.dropped}. All numbers are of the test part of this data.",
         f"Networks: {', '.join(run.name for run in results)}. PyTorch {torch.__version__}.",
     ]
     if len({run.rows.tobytes() for run in results}) > 1:

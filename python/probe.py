@@ -5,13 +5,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from spf_data.boxes import mirrored_lungs
 from spf_data.dataset import XrayDataset
 from spf_data.registry import DataConfig, build_dataset
 from spf_net.checkpoint import write_atomically
 from spf_net.config import parse_settings
 from spf_net.evaluation import evaluate_rows
-from spf_net.lung_frame import FrameConfig, count_without_frame
+from spf_net.lung_frame import FrameConfig, report_frames
 from spf_net.report import dump, evaluation_table, evaluation_to_json
 from spf_net.study.folds import Fold
 from spf_net.study.hog import Features, framed_hog, probe
@@ -67,14 +66,11 @@ def run(config: ProbeConfig) -> None:
     if results.exists() and not config.overwrite:
         raise FileExistsError(f"{config.output} holds results: pass --overwrite to replace them, or another --output")
     dataset = build_dataset(config.data)
+    print(f"{config.data.name}: {len(dataset)} images, {len(dataset.label_set)} labels; dropped: {dataset.dropped}")
     margin = config.frame.margin if config.frame.source == "lungs" else None
     if margin is not None:
-        without = count_without_frame(dataset.lung_boxes)
-        if without == len(dataset):
-            raise ValueError(f"frame must be 'image' for data without lung boxes ({without} images)")
-        print(f"lung frame: the whole image for {without} of {len(dataset)} images, whose lung boxes are unknown")
-    plain = _features(dataset, margin, mirror=False)
-    mirrored = _features(dataset, margin, mirror=True) if config.flip else None
+        print(report_frames(dataset.lung_boxes, "'image'"))
+    plain, mirrored = _features(dataset, margin, config.flip)
     fold = Fold(**dataset.parts(config.split, config.seed))
     scores = probe(plain, mirrored, dataset.labels.numpy(), dataset.label_set, fold)
     evaluations = evaluate_rows(scores, fold.test, dataset, config.resamples, config.seed)
@@ -85,15 +81,14 @@ def run(config: ProbeConfig) -> None:
     write_atomically(results, dump({"features": plain.shape[1], "evaluation": described}))
 
 
-def _features(dataset: XrayDataset, margin: float | None, mirror: bool) -> Features:
-    """Of all images, or of all mirrored ones; a few images are in memory at a time."""
-    found = []
+def _features(dataset: XrayDataset, margin: float | None, flip: bool) -> tuple[Features, Features | None]:
+    """Of all images, and of all mirrored ones; each image is read once, and a few are in memory at a time."""
+    plain, mirrored = [], []
     for samples in DataLoader(dataset, _BATCH):
-        images, lungs = samples["image"], samples["lungs"]
-        if mirror:
-            images, lungs = images.flip(3), mirrored_lungs(lungs)
-        found.append(framed_hog(images, lungs, margin))
-    return np.concatenate(found)
+        plain.append(framed_hog(samples["image"], samples["lungs"], margin))
+        if flip:
+            mirrored.append(framed_hog(samples["image"], samples["lungs"], margin, mirror=True))
+    return np.concatenate(plain), np.concatenate(mirrored) if flip else None
 
 
 if __name__ == "__main__":

@@ -22,8 +22,8 @@ def run(config: RunConfig) -> None:
     """Train one network and evaluate it."""
     fabric = start_fabric(config.training)
     dataset = build_dataset(config.data)
-    dropped = ", ".join(f"{count} rows ({reason})" for reason, count in dataset.report.items())
-    fabric.print(f"{config.data.name}: {len(dataset)} images, {len(dataset.label_set)} labels; dropped: {dropped or 0}")
+    labels = len(dataset.label_set)
+    fabric.print(f"{config.data.name}: {len(dataset)} images, {labels} labels; dropped: {dataset.dropped}")
     result = train(config, dataset, fabric)
     if not fabric.is_global_zero:
         return

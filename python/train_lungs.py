@@ -24,8 +24,7 @@ def run(config: LungConfig) -> None:
     if has_regressor(config.output) and not config.overwrite:
         raise FileExistsError(f"{config.output} holds a regressor: pass --overwrite to replace it, or another --output")
     dataset = build_dataset(config.data)
-    dropped = ", ".join(f"{count} rows ({reason})" for reason, count in dataset.report.items())
-    print(f"{config.data.name}: {len(dataset)} images; dropped: {dropped or 0}")
+    print(f"{config.data.name}: {len(dataset)} images; dropped: {dataset.dropped}")
     result = train_lungs(config, dataset)
     iou = mean_iou(result, dataset)
     print(

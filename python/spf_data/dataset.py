@@ -128,6 +128,11 @@ class XrayDataset(torch.utils.data.Dataset[Sample]):
         image = torch.from_numpy(self._images[index]).to(torch.float32) / 255
         return {"image": image, "labels": self.labels[index], "lungs": self.lung_boxes[index], "index": index}
 
+    @property
+    def dropped(self) -> str:
+        """`report` in words: "818 rows (no known label)"; "0" where nothing was dropped."""
+        return ", ".join(f"{count} rows ({reason})" for reason, count in self.report.items()) or "0"
+
     def parts(self, fractions: tuple[float, float, float], seed: int) -> dict[str, npt.NDArray[np.int64]]:
         """The data set's own split, if it brings one, or else `grouped_split` of its patients.
 

@@ -72,6 +72,22 @@ def count_without_frame(lungs: Tensor) -> int:
     return int((~is_known(lungs)).sum())
 
 
+def report_frames(lungs: Tensor, others: str) -> str:
+    """How many images have no lung frame, in a line for people.
+
+    Args:
+        lungs: (N, 2, 4), of all images.
+        others: The frames that need no boxes, for the error.
+
+    Raises:
+        ValueError: If no image has the boxes of both lungs.
+    """
+    images, without = len(lungs), count_without_frame(lungs)
+    if without == images:
+        raise ValueError(f"frame must be {others} for data without lung boxes ({images} images)")
+    return f"lung frame: the whole image for {without} of {images} images, whose lung boxes are unknown"
+
+
 def _frame(lungs: Tensor, margin: float) -> tuple[Tensor, Tensor]:
     """Upper left corner (B, 2) and size (B, 2) of the frame along x and y, as shares of the image's side."""
     lower = lungs[..., :2].amin(dim=1)

@@ -26,7 +26,7 @@ from spf_net.config import OptimizerConfig, RunConfig, config_to_dict
 from spf_net.history import EpochRow, StopReason, best_epoch, describe, seconds_a_step, stop_reason
 from spf_net.launch import share_network
 from spf_net.losses import masked_bce, positive_weights
-from spf_net.lung_frame import count_without_frame
+from spf_net.lung_frame import report_frames
 from spf_net.lung_regressor import load_regressor
 from spf_net.metrics import check_scores, macro_auroc
 from spf_net.network import build_network, count_parameters
@@ -166,12 +166,8 @@ class _Trainer:
         )
 
     def _report_frames(self) -> None:
-        if self.config.frame.source != "lungs":
-            return
-        images, without = len(self.dataset), count_without_frame(self.dataset.lung_boxes)
-        if without == images:
-            raise ValueError(f"frame must be 'image' or 'predicted' for data without lung boxes ({images} images)")
-        self.fabric.print(f"lung frame: the whole image for {without} of {images} images, whose lung boxes are unknown")
+        if self.config.frame.source == "lungs":
+            self.fabric.print(report_frames(self.dataset.lung_boxes, "'image' or 'predicted'"))
 
     def _start(self) -> None:
         """Go on from the last checkpoint, or make sure that there is none."""

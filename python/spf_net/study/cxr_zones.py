@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
-from spf_data.boxes import mirrored_lungs
 from spf_data.dataset import XrayDataset
 
 from spf_net.cached_maps import CacheConfig, CachedMaps, cached_maps
@@ -204,7 +203,7 @@ def _hog_lines(dataset: XrayDataset, rows: Rows, folds: Sequence[Fold]) -> Itera
     labels = dataset.labels[rows].numpy()
     for frame in FRAMES:
         margin = MARGIN if frame == "lungs" else None
-        plain, mirrored = framed_hog(images, boxes, margin), framed_hog(images.flip(3), mirrored_lungs(boxes), margin)
+        plain, mirrored = framed_hog(images, boxes, margin), framed_hog(images, boxes, margin, mirror=True)
         for flip in FLIPS:
             scores = np.empty_like(labels)
             for fold in folds:

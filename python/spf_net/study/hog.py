@@ -7,6 +7,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from spf_data.boxes import mirrored_lungs
 from spf_data.labels import LabelSet
 from torch import Tensor
 
@@ -55,13 +56,14 @@ def hog(images: npt.NDArray[np.float32]) -> Features:
     return features
 
 
-def framed_hog(images: Tensor, lungs: Tensor, margin: float | None) -> Features:
+def framed_hog(images: Tensor, lungs: Tensor, margin: float | None, mirror: bool = False) -> Features:
     """Histograms of the images' lung frames, or of whole images, at 128x128.
 
     Args:
         images: (N, channels, H, W), float; the first channel counts.
         lungs: (N, 2, 4), see `spf_net.lung_frame.resample`.
         margin: Around the lungs, as a share of their box; none for the whole image.
+        mirror: Of the flipped images, with their lungs.
 
     Returns:
         float32 (N, features).
@@ -69,6 +71,8 @@ def framed_hog(images: Tensor, lungs: Tensor, margin: float | None) -> Features:
     Raises:
         ValueError: If the shapes do not fit together.
     """
+    if mirror:
+        images, lungs = images.flip(3), mirrored_lungs(lungs)
     seen = images if margin is None else resample(images, lungs, margin)
     resized = torch.nn.functional.interpolate(seen[:, :1], size=(_SIZE, _SIZE), mode="area")
     return hog(resized[:, 0].numpy())
