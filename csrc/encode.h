@@ -1,7 +1,7 @@
 // encode: codes[b, c, d] = act(sum over s of weight[c, d, s] * maps[b, c, s] + bias[c, d]).
 //
 // Bytes: W once, maps once, codes once. A chunk of pixels of the samples is packed into L1 and all rows of the
-// range walk over it; the sums wait in L2 between chunks. W is prefetched a block of rows ahead into L2.
+// range walk over it; the sums wait in L2 between chunks. W and the samples' next chunk are prefetched on the way.
 #pragma once
 
 #include "activations.h"
@@ -13,12 +13,10 @@ namespace {
 constexpr int64_t kRowBlock = 16;  // rows between two visits of the same batch tile
 constexpr int64_t kBatchBlock = 4 * kTileBatch;
 
-// Pixels packed at once. Many samples: as many as L1 holds beside the rows. Few: memory is the limit and likes long
-// rows, and the samples may wait in L2.
+// Pixels packed at once: as many as L1 holds beside the rows.
 template <class Packed>
 constexpr int64_t encode_chunk(int64_t batch) {
-  const int64_t packed_bytes = (batch <= 4 ? 64 : 18) * 1024;
-  return packed_bytes / int64_t(sizeof(Packed)) / larger(1, smaller(batch, 12)) / 64 * 64;
+  return 18 * 1024 / int64_t(sizeof(Packed)) / larger(1, smaller(batch, 12)) / 64 * 64;
 }
 
 // What one task reads and writes, resolved to its map and row range.
@@ -29,12 +27,11 @@ struct EncodeTask {
   typename Dot::Packed* packed;
   vf* sums;
 
-  // A share of the samples' next chunk: left to the packing, its misses would be waited for.
-  void prefetch_samples(const T* next, int64_t begin, int64_t end, int64_t pixels) const {
-    const int64_t bytes = pixels * int64_t(sizeof(T));
-    for (int64_t b = begin; b < end; ++b) {
-      const uintptr_t address = reinterpret_cast<uintptr_t>(next + b * args.maps.stride_b);
-      for (int64_t line = 0; line < bytes; line += 64) prefetch_l2(address + line);
+  // Lines `begin` to `end` of the samples' next chunk, counted one sample after the other. Few at a time: a burst is
+  // dropped, and what the packing misses it waits for.
+  void prefetch_samples(const T* next, int64_t lines, int64_t begin, int64_t end) const {
+    for (int64_t i = begin; i < end; ++i) {
+      prefetch_l1(reinterpret_cast<uintptr_t>(next + i / lines * args.maps.stride_b) + i % lines * 64);
     }
   }
 
@@ -54,17 +51,21 @@ struct EncodeTask {
       const bool last_chunk = k + count == size.S;
       const T* next_samples = last_chunk ? maps + args.maps.stride_c : maps + k + count;
       const int64_t next_pixels = last_chunk ? smaller(chunk, size.S) * (c + 1 < size.C) : smaller(chunk, size.S - k - count);
-      const int64_t next_chunk = last_chunk ? rows * size.S - k : count;
+      const int64_t lines = divide_up(next_pixels * int64_t(sizeof(T)), 64), all_lines = lines * tiles.batch;
+      const int64_t next_chunk = last_chunk ? -k : count - rows * size.S;
       for (int64_t row = 0; row < rows; row += kRowBlock) {
         const int64_t block = smaller(kRowBlock, rows - row);
-        prefetch_samples(next_samples, tiles.batch * row / rows, tiles.batch * (row + block) / rows, next_pixels);
-        const int64_t ahead = row + kRowBlock < rows ? kRowBlock * size.S : next_chunk - row * size.S;
+        prefetch_samples(next_samples, lines, all_lines * row / rows, all_lines * (row + block) / rows);
+        OwnRows ahead{row + block < rows ? 0 : next_chunk};
+        NoPrefetch nothing;
         for (int64_t t = 0; t < tiles.count; ++t) {
           with_constant(tiles.size(t), [&](auto n) {
-            constexpr int N = decltype(n)::value;
-            dot_rows<Dot, N>(weight + row * size.S + k, size.S, block, packed + tiles.begin(t) * chunk, count,
-                             k == 0, sums + tiles.begin(t) * rows + row * N,
-                             t == 0 ? ahead * int64_t(sizeof(*weight)) : 0);
+            const auto walk = [&](auto& prefetch) {
+              constexpr int N = decltype(n)::value;
+              dot_rows<Dot, N>(weight + row * size.S + k, size.S, block, packed + tiles.begin(t) * chunk, count, k == 0,
+                               sums + tiles.begin(t) * rows + row * N, prefetch);
+            };
+            t == 0 ? walk(ahead) : walk(nothing);
           });
         }
       }

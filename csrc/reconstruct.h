@@ -4,8 +4,9 @@
 //   residual     = y - maps                        where the maps need a gradient
 //   dcodes[b, d] = sum over s of error * W         where the codes need a gradient
 //
-// Bytes: W once, maps once, error once. The block of W that decoded is copied as it is read, because rows a power of
-// two apart evict each other; the code gradient then reads the copy. Bound by arithmetic: 2 FMA a (row, sample, pixel).
+// Bytes: W once, maps once, error once. Bound by arithmetic: 2 FMA a (row, sample, pixel). The code gradient reads the
+// block of W again from L2 or, where rows a power of two apart have evicted each other, from L3; a copy made while
+// decoding costs more. The next block comes from memory meanwhile, half of it in either walk.
 #pragma once
 
 #include "activations.h"
@@ -17,10 +18,10 @@ namespace {
 
 constexpr int64_t kReconstructRows = 32;
 constexpr int64_t kReconstructBatch = 4 * kTileBatch;
-constexpr int64_t kCopyBytes = 256 * 1024;  // a quarter of a common L2
+constexpr int64_t kBlockBytes = 256 * 1024;  // of W; a quarter of a common L2
 
 inline int64_t reconstruct_pixels(int64_t D, size_t weight_bytes) {
-  const int64_t fit = kCopyBytes / (larger(D, 1) * int64_t(weight_bytes)) / 64 * 64;
+  const int64_t fit = kBlockBytes / (larger(D, 1) * int64_t(weight_bytes)) / 64 * 64;
   return larger(64, smaller(512, fit));
 }
 
@@ -28,28 +29,29 @@ template <class W, class T>
 struct ReconstructTask {
   const ReconstructArgs& args;
   int64_t task, c, block;  // block: pixels a step
-  W* copy;                 // [D][block]
   float* z;                // per batch tile [D][N]
   float* y;                // [batch][block]
   float* packed;           // error, per batch tile [step][N][VL]
   vf* sums;                // per batch tile [D][N]
   double* loss;            // [batch]
 
-  void decode_pixels(int64_t s, int64_t pixels, int64_t next, const BatchTiles& tiles) const {
+  const W* weight() const { return static_cast<const W*>(args.layer.weight) + c * args.sizes.D * args.sizes.S; }
+
+  template <class Ahead>
+  void decode_pixels(int64_t s, int64_t pixels, const BatchTiles& tiles, Ahead& ahead) const {
     const Sizes& size = args.sizes;
-    const W* weight = static_cast<const W*>(args.layer.weight) + c * size.D * size.S + s;
+    NoPrefetch nothing;
     if (size.D == 0) std::memset(y, 0, tiles.batch * block * sizeof(float));
     for (int64_t d = 0; d < size.D; d += kReconstructRows) {
       const int64_t rows = smaller(kReconstructRows, size.D - d);
-      const bool last = d + kReconstructRows >= size.D;
-      const int64_t ahead = last ? (next > s ? next - s - d * size.S : 0) : kReconstructRows * size.S;
       for (int64_t t = 0; t < tiles.count; ++t) {
         with_constant(tiles.size(t), [&](auto n) {
           constexpr int N = decltype(n)::value;
-          decode_block<W, N>(weight + d * size.S, size.S, rows, z + tiles.begin(t) * size.D + d * N, d == 0,
-                             y + tiles.begin(t) * block, block,
-                             t == 0 && args.codes_gradient ? copy + d * block : nullptr, block, pixels,
-                             t == 0 ? ahead * int64_t(sizeof(W)) : 0);
+          const auto walk = [&](auto& prefetch) {
+            decode_block<W, N>(weight() + d * size.S + s, size.S, rows, z + tiles.begin(t) * size.D + d * N, d == 0,
+                               y + tiles.begin(t) * block, block, pixels, prefetch);
+          };
+          t == 0 ? walk(ahead) : walk(nothing);
         });
       }
     }
@@ -101,14 +103,17 @@ struct ReconstructTask {
     }
   }
 
-  void accumulate_codes(int64_t s, int64_t pixels, const BatchTiles& tiles) const {
-    const int64_t D = args.sizes.D;
+  void accumulate_codes(int64_t s, int64_t pixels, bool first, const BatchTiles& tiles, NextBlock<1>& next) const {
+    const Sizes& size = args.sizes;
+    NoPrefetch nothing;
     for (int64_t t = 0; t < tiles.count; ++t) {
       with_constant(tiles.size(t), [&](auto n) {
-        constexpr int N = decltype(n)::value;
-        // the copy is padded to whole vectors with zeros
-        dot_rows<DotFloat<W>, N>(copy, block, D, packed + tiles.begin(t) * block, round_up(pixels, VL), s == 0,
-                                 sums + tiles.begin(t) * D, 0);
+        const auto walk = [&](auto& ahead) {
+          constexpr int N = decltype(n)::value;
+          dot_rows<DotFloat<W>, N>(weight() + s, size.S, size.D, packed + tiles.begin(t) * block, pixels, first,
+                                   sums + tiles.begin(t) * size.D, ahead);
+        };
+        t == 0 ? walk(next) : walk(nothing);
       });
     }
   }
@@ -123,9 +128,13 @@ struct ReconstructTask {
     for (int64_t b = 0; b < tiles.batch; ++b) loss[b] = 0;
     for (int64_t s = begin; s < end; s += block) {
       const int64_t pixels = smaller(block, end - s);
-      decode_pixels(s, pixels, s + pixels < end ? s + pixels : s, tiles);
+      const W* following = weight() + pixels_after(size, s + pixels);
+      const int64_t count = pixel_count(size, s + pixels, block);
+      NextBlock<1> half(following, count, size.S);
+      NextBlock<2> whole(following, count, size.S);
+      args.codes_gradient ? decode_pixels(s, pixels, tiles, half) : decode_pixels(s, pixels, tiles, whole);
       compare_pixels(s, pixels, batch_begin, tiles);
-      if (args.codes_gradient) accumulate_codes(s - begin, pixels, tiles);
+      if (args.codes_gradient) accumulate_codes(s, pixels, s == begin, tiles, half);
     }
     for (int64_t b = 0; b < tiles.batch; ++b) args.loss[task * size.B + batch_begin + b] = loss[b];
     if (!args.codes_gradient) return;
@@ -155,20 +164,18 @@ void reconstruct_task(const ReconstructArgs& args, int64_t task) {
   const int64_t block = reconstruct_pixels(size.D, sizeof(W));
 
   const int64_t sums_bytes = batch * size.D * sizeof(vf);
-  const int64_t copy_bytes = round_up(size.D * block * sizeof(W), 64);
   const int64_t y_bytes = batch * block * sizeof(float);
   const int64_t z_bytes = round_up(batch * size.D * sizeof(float), 64);
-  char* p = static_cast<char*>(workspace(sums_bytes + copy_bytes + 2 * y_bytes + z_bytes + batch * sizeof(double)));
+  char* p = static_cast<char*>(workspace(sums_bytes + 2 * y_bytes + z_bytes + batch * sizeof(double)));
   const ReconstructTask<W, T> work{args,
                                    task,
                                    task / ranges,
                                    block,
-                                   reinterpret_cast<W*>(p + sums_bytes),
-                                   reinterpret_cast<float*>(p + sums_bytes + copy_bytes + 2 * y_bytes),
-                                   reinterpret_cast<float*>(p + sums_bytes + copy_bytes),
-                                   reinterpret_cast<float*>(p + sums_bytes + copy_bytes + y_bytes),
+                                   reinterpret_cast<float*>(p + sums_bytes + 2 * y_bytes),
+                                   reinterpret_cast<float*>(p + sums_bytes),
+                                   reinterpret_cast<float*>(p + sums_bytes + y_bytes),
                                    reinterpret_cast<vf*>(p),
-                                   reinterpret_cast<double*>(p + sums_bytes + copy_bytes + 2 * y_bytes + z_bytes)};
+                                   reinterpret_cast<double*>(p + sums_bytes + 2 * y_bytes + z_bytes)};
   for (int64_t b = 0; b < size.B; b += kReconstructBatch) {
     work.run(begin, end, b, BatchTiles(smaller(kReconstructBatch, size.B - b)));
   }

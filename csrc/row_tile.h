@@ -2,7 +2,9 @@
 // decode and reconstruct sum over the code (rows are samples), outer sums over the batch (rows are code elements).
 #pragma once
 
-#include "vec.h"
+#include <type_traits>
+
+#include "prefetch.h"
 
 namespace spf {
 namespace {
@@ -16,10 +18,10 @@ inline void pack_codes(float* packed, const T* codes, const Codes& layout, int64
   }
 }
 
-// acc[N][V] over `rows` rows of W. `copy` (or null) receives the rows read, `valid` < VL only where V is 1.
-template <class W, int N, int V>
+// acc[N][V] over `rows` rows of W; `valid` < VL only where V is 1.
+template <class W, int N, int V, class Ahead>
 SPF_INLINE void decode_tile(const W* w, int64_t row_pitch, int64_t rows, const float* z, bool first, float* y,
-                            int64_t y_pitch, W* copy, int64_t copy_pitch, int64_t valid, int64_t ahead) {
+                            int64_t y_pitch, int64_t valid, Ahead& ahead) {
   vf acc[N][V];
   SPF_UNROLL
   for (int n = 0; n < N; ++n) {
@@ -32,8 +34,12 @@ SPF_INLINE void decode_tile(const W* w, int64_t row_pitch, int64_t rows, const f
     SPF_UNROLL
     for (int v = 0; v < V; ++v) {
       row[v] = valid < VL ? load_partial(p, valid) : load(p + v * VL);
-      if (ahead) prefetch_l2(reinterpret_cast<uintptr_t>(p + v * VL) + ahead);
-      if (copy) store(copy + d * copy_pitch + v * VL, row[v]);
+      if constexpr (std::is_same_v<Ahead, SamePixels>) {
+        prefetch_l2(reinterpret_cast<uintptr_t>(p + v * VL) + ahead.distance * int64_t(sizeof(W)));
+      }
+    }
+    if constexpr (!std::is_same_v<Ahead, SamePixels> && !std::is_same_v<Ahead, NoPrefetch>) {
+      ahead.template prefetch<V * VL * int64_t(sizeof(W))>(zero_after(row[V - 1]));
     }
     SPF_UNROLL
     for (int n = 0; n < N; ++n) {
@@ -49,20 +55,21 @@ SPF_INLINE void decode_tile(const W* w, int64_t row_pitch, int64_t rows, const f
   }
 }
 
-// One block of `pixels` of one batch tile: y[N][pixels] (+)= z W. y and copy are padded to whole vectors.
-template <class W, int N>
+// One block of `pixels` of one batch tile: y[N][pixels] (+)= z W. y is padded to whole vectors.
+template <class W, int N, class Ahead>
 inline void decode_block(const W* w, int64_t row_pitch, int64_t rows, const float* z, bool first, float* y,
-                         int64_t y_pitch, W* copy, int64_t copy_pitch, int64_t pixels, int64_t ahead) {
+                         int64_t y_pitch, int64_t pixels, Ahead& ahead) {
   constexpr int V = N <= kTileBatch / 2 ? 4 : 2;
+  // a copy, so that it can stay in registers
+  Ahead mine = ahead;
   int64_t s = 0;
   for (; s + V * VL <= pixels; s += V * VL) {
-    decode_tile<W, N, V>(w + s, row_pitch, rows, z, first, y + s, y_pitch, copy ? copy + s : nullptr, copy_pitch, VL,
-                         ahead);
+    decode_tile<W, N, V>(w + s, row_pitch, rows, z, first, y + s, y_pitch, VL, mine);
   }
   for (; s < pixels; s += VL) {
-    decode_tile<W, N, 1>(w + s, row_pitch, rows, z, first, y + s, y_pitch, copy ? copy + s : nullptr, copy_pitch,
-                         smaller(VL, pixels - s), ahead);
+    decode_tile<W, N, 1>(w + s, row_pitch, rows, z, first, y + s, y_pitch, smaller(VL, pixels - s), mine);
   }
+  ahead = mine;
 }
 
 // out[R rows][V vectors] = sum over b of left[b][r] * right[b]; every element is written once.

@@ -169,7 +169,15 @@ SPF_INLINE void keep_in_register(vf& v) {
 #endif
 }
 
-SPF_INLINE void prefetch_l2(uintptr_t address) { __builtin_prefetch(reinterpret_cast<const void*>(address), 0, 2); }
+#if defined(__AVX512F__)
+SPF_INLINE void keep_in_register(__m512i& v) { asm("" : "+v"(v)); }
+#endif
+
+// The bits of its first element.
+SPF_INLINE uint32_t first_bits(vf v) { return bit_cast<vu>(v)[0]; }
+#if defined(__AVX512F__)
+SPF_INLINE uint32_t first_bits(__m512i v) { return first_bits((vf)v); }
+#endif
 
 // The sum of the elements, always in the same (pairwise) order.
 SPF_INLINE float sum(vf v) {
