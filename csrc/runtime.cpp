@@ -87,7 +87,7 @@ void run_tasks(void (*kernel)(const Args&, int64_t), const Args& args, int64_t t
 #if defined(_OPENMP)
   std::atomic<bool> out_of_memory{false};
   // neighbouring tasks in one go: each prefetches the beginning of the next
-  const int64_t in_one_go = std::max<int64_t>(1, tasks / (8 * threads));
+  const int64_t in_one_go = std::max<int64_t>(1, tasks / (32 * threads));
 #pragma omp parallel for num_threads(threads) schedule(dynamic, in_one_go)
   for (int64_t task = 0; task < tasks; ++task) {
     try {
