@@ -7,9 +7,16 @@ _CPU_FILE = Path("/proc/cpuinfo")
 
 
 def cpu_model() -> str:
-    """The processor's name, as far as the system tells."""
-    if _CPU_FILE.exists():
-        for line in _CPU_FILE.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+    """The processor's name, as far as the system tells.
+
+    A hypervisor may hide the model's number ("AMD EPYC"); then its family says which generation it is.
+    """
+    if not _CPU_FILE.exists():
+        return platform.processor() or platform.machine()
+    found: dict[str, str] = {}
+    for line in _CPU_FILE.read_text().splitlines():
+        key, _, value = line.partition(":")
+        found.setdefault(key.strip(), value.strip())
+    name = found.get("model name") or platform.machine()
+    family = found.get("cpu family")
+    return name if family is None or any(character.isdigit() for character in name) else f"{name} (family {family})"

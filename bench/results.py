@@ -73,7 +73,7 @@ def best_peer(case: Case, span: str) -> str:
 
 
 def machine_name(machine: dict[str, Any]) -> str:
-    """The processor and its cores as a folder's name, such as "amd-epyc-2-cores"."""
+    """The processor and its cores as a folder's name, such as "amd-epyc-family-26-2-cores"."""
     model = re.sub(r"[^a-z0-9]+", "-", re.sub(r"\((r|tm)\)", "", str(machine["cpu"]).lower())).strip("-")
     return f"{model}-{machine['cores']}-cores"
 
