@@ -24,6 +24,10 @@ def test_same_bits_every_time(name, dtype):
             assert torch.equal(actual, expected)
 
 
+@pytest.mark.skipif(
+    INTERPRETED,
+    reason="Triton's interpreter multiplies by numpy's BLAS, whose bits depend on the row on some processors",
+)
 @pytest.mark.parametrize("name", ["encode", "decode", "reconstruct"])
 def test_a_samples_results_do_not_depend_on_its_place_in_the_batch(name):
     # what lets a cache of results, or a resumed run, be compared by bits

@@ -24,8 +24,9 @@ def _maps(dtype=torch.float32):
 
 
 def _close(actual, expected):
-    tolerance = 1e-5 if actual.dtype == torch.float32 else 1e-12
-    return actual.dtype == expected.dtype and torch.allclose(actual, expected, rtol=tolerance, atol=tolerance)
+    # of the largest element: a small one is the difference of large ones, and carries their rounding
+    tolerance = (1e-6 if actual.dtype == torch.float32 else 1e-14) * expected.detach().abs().max()
+    return actual.dtype == expected.dtype and bool(((actual - expected).abs() <= tolerance).all())
 
 
 def _stacked_gradients(linears, transpose=False):
