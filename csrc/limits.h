@@ -1,7 +1,7 @@
 // The machine's own limits, for the benchmarks: a pure read and a pure write of memory.
 #pragma once
 
-#include "vec.h"
+#include "prefetch.h"
 
 namespace spf {
 namespace {

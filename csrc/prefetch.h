@@ -1,7 +1,7 @@
 // Prefetching of W, which is read once and comes from memory.
 //
-// A processor drops prefetches that come faster than memory answers (Zen 5: half of a burst) or while its loads are
-// busy, and each line dropped is waited for later, nearly alone. So they are spread evenly over the arithmetic, and
+// A processor drops prefetches that come faster than memory answers (Zen 5: half of a burst) or beside too many loads,
+// and each line dropped is waited for later, nearly alone. So they are spread evenly over the arithmetic, and
 // where that outruns the memory they are paced: none is asked for before the line read now has arrived.
 #pragma once
 

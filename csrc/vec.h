@@ -169,13 +169,12 @@ SPF_INLINE void keep_in_register(vf& v) {
 #endif
 }
 
-#if defined(__AVX512F__)
-SPF_INLINE void keep_in_register(__m512i& v) { asm("" : "+v"(v)); }
-#endif
-
 // The bits of its first element.
 SPF_INLINE uint32_t first_bits(vf v) { return bit_cast<vu>(v)[0]; }
+
+// Both for the vectors of the bf16 dot product.
 #if defined(__AVX512F__)
+SPF_INLINE void keep_in_register(__m512i& v) { asm("" : "+v"(v)); }
 SPF_INLINE uint32_t first_bits(__m512i v) { return first_bits((vf)v); }
 #endif
 
