@@ -25,6 +25,7 @@ if X86:
     ISA_FLAGS["avx2"] = "-mavx2 -mfma"
     ISA_FLAGS["avx512"] = ISA_FLAGS["avx2"] + " -mavx512f -mavx512bw -mavx512vl -mavx512dq"
     ISA_FLAGS["avx512bf16"] = ISA_FLAGS["avx512"] + " -mavx512bf16"
+    ISA_FLAGS["amx"] = ISA_FLAGS["avx512bf16"] + " -mamx-tile -mamx-bf16"
 COMMON_SOURCES = ("bindings", "runtime", "allocator")
 FLAGS = "-std=c++17 -O3 -fPIC -fvisibility=hidden -ffp-contract=fast -fno-math-errno -Wall -Wno-psabi"
 SANITIZE = "-O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined"

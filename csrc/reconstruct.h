@@ -9,7 +9,7 @@
 // decoding costs more. The next block comes from memory meanwhile, half of it in either walk.
 #pragma once
 
-#include "activations.h"
+#include "compare.h"
 #include "decode.h"
 #include "dot_tile.h"
 
@@ -57,48 +57,15 @@ struct ReconstructTask {
     }
   }
 
-  // One vector of one sample: adds to the loss, returns the error, writes what is asked for.
-  SPF_INLINE vf compare(vf y_sum, const W* bias, const T* map, int64_t offset, int64_t count, vf& squares) const {
-    const bool whole = count == VL;
-    if (bias) y_sum += whole ? load(bias) : load_partial(bias, count);
-    const vf out = activate(y_sum, args.layer.activation);
-    vf residual = out - (whole ? load(map) : load_partial(map, count));
-    vf error = residual * activation_slope(out, args.layer.activation);
-    if (!whole) {
-      // the lanes behind the last pixel hold act(0), or NaN where a code is not finite
-      residual = keep_first(residual, count);
-      error = keep_first(error, count);
-    }
-    squares += residual * residual;
-    write(static_cast<T*>(args.residual), offset, residual, count);
-    write(static_cast<T*>(args.error), offset, error, count);
-    return error;
-  }
-
-  static SPF_INLINE void write(T* to, int64_t offset, vf v, int64_t count) {
-    if (!to) return;
-    count == VL ? store(to + offset, v) : store_partial(to + offset, v, count);
-  }
-
   void compare_pixels(int64_t s, int64_t pixels, int64_t batch_begin, const BatchTiles& tiles) const {
-    const Sizes& size = args.sizes;
-    const W* bias = args.layer.bias ? static_cast<const W*>(args.layer.bias) + c * size.S + s : nullptr;
+    const Comparison<W, T> comparison{args, c};
     for (int64_t t = 0; t < tiles.count; ++t) {
       const int64_t N = tiles.size(t);
       float* tile = packed + tiles.begin(t) * block;
       for (int64_t n = 0; n < N; ++n) {
-        const int64_t b = batch_begin + tiles.begin(t) + n;
-        const T* map =
-            static_cast<const T*>(args.maps.data) + b * args.maps.stride_b + c * args.maps.stride_c + s;
-        const float* from = y + (tiles.begin(t) + n) * block;
-        const int64_t offset = (b * size.C + c) * size.S + s;
-        vf squares = {};
-        for (int64_t i = 0; i < pixels; i += VL) {
-          const vf error = compare(load(from + i), bias ? bias + i : nullptr, map + i, offset + i,
-                                   smaller(VL, pixels - i), squares);
-          store(tile + i * N + n * VL, error);
-        }
-        loss[tiles.begin(t) + n] += double(sum(squares));
+        const int64_t b = tiles.begin(t) + n;
+        loss[b] += comparison.pixels(y + b * block, batch_begin + b, s, pixels,
+                                     [&](int64_t i, vf error) { store(tile + i * N + n * VL, error); });
       }
     }
   }

@@ -3,6 +3,11 @@
 #if defined(_OPENMP)
 #include <omp.h>
 #endif
+#if defined(__linux__) && defined(SPF_X86)
+#include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
 #include <algorithm>
 #include <atomic>
@@ -17,11 +22,25 @@ const spf::Kernels* spf_kernels_baseline();
 const spf::Kernels* spf_kernels_avx2();
 const spf::Kernels* spf_kernels_avx512();
 const spf::Kernels* spf_kernels_avx512bf16();
+const spf::Kernels* spf_kernels_amx();
 #endif
 }
 
 namespace spf {
 namespace {
+
+// Linux gives a process the tiles' registers on request.
+bool amx_granted() {
+#if defined(__linux__) && defined(SPF_X86)
+  constexpr unsigned kTileBits = (1u << 22) | (1u << 24);  // AMX-BF16, AMX-TILE
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || (d & kTileBits) != kTileBits) return false;
+  constexpr long kRequestPermission = 0x1023, kTileData = 18;
+  return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+#else
+  return false;
+#endif
+}
 
 std::vector<const Kernels*> find_kernels() {
   std::vector<const Kernels*> found;
@@ -30,7 +49,9 @@ std::vector<const Kernels*> find_kernels() {
   const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
   const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                       __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
-  if (avx512 && __builtin_cpu_supports("avx512bf16")) found.push_back(spf_kernels_avx512bf16());
+  const bool avx512bf16 = avx512 && __builtin_cpu_supports("avx512bf16");
+  if (avx512bf16 && amx_granted()) found.push_back(spf_kernels_amx());
+  if (avx512bf16) found.push_back(spf_kernels_avx512bf16());
   if (avx512) found.push_back(spf_kernels_avx512());
   if (avx2) found.push_back(spf_kernels_avx2());
 #endif

@@ -149,6 +149,8 @@ SIZES = [
     (49, 2, 19, 401),
     (2, 1, 131, 1025),
     (1, 1, 5, 9301),
+    (65, 2, 33, 97),
+    (300, 1, 17, 70),
 ]
 DTYPES = [(F32, F32), (BF16, BF16), (F32, BF16), (BF16, F32)]
 problems = pytest.mark.parametrize("sizes", SIZES, ids=str)
@@ -297,7 +299,7 @@ def test_nadam(sizes, dtype, weight_dtype, form):
     "asked", [(False, False, False), (True, False, False), (False, True, False), (False, False, True)]
 )
 def test_reconstruct_takes_no_address_for_what_is_not_wanted(dtype, weight_dtype, asked):
-    inputs = Inputs((7, 3, 5, 33), dtype, weight_dtype)
+    inputs = Inputs((9, 3, 5, 33), dtype, weight_dtype)
     full = reconstruct(inputs, "tanh")
     results = reconstruct(inputs, "tanh", asked)
     assert np.array_equal(results[0], full[0])
@@ -319,7 +321,7 @@ def _spread(array):
 
 @dtypes
 def test_strided_inputs_end_with_their_buffers(dtype, weight_dtype):
-    inputs = Inputs((13, 3, 19, 37), dtype, weight_dtype)
+    inputs = Inputs((18, 3, 19, 37), dtype, weight_dtype)
     maps, codes = _spread(inputs.maps), _spread(inputs.codes)
     transposed = np.ascontiguousarray(inputs.codes.transpose(2, 0, 1)).transpose(1, 2, 0)
     assert np.array_equal(encode(inputs, "tanh", maps), encode(inputs, "tanh"))
@@ -343,7 +345,7 @@ def test_nothing_to_do(sizes):
 @dtypes
 def test_threads(dtype, weight_dtype):
     # above 2^21 multiply-adds, from which threads are used
-    inputs = Inputs((9, 3, 37, 2309), dtype, weight_dtype)
+    inputs = Inputs((18, 3, 37, 2309), dtype, weight_dtype)
     for threads in (2, 3):
         assert np.array_equal(encode(inputs, "none", threads=threads), encode(inputs, "none"))
         assert np.array_equal(decode(inputs, "none", threads=threads), decode(inputs, "none"))
@@ -356,16 +358,15 @@ def test_threads(dtype, weight_dtype):
             assert all(map(np.array_equal, nadam(inputs, form, threads=threads), nadam(inputs, form)))
 
 
-@pytest.mark.parametrize("out_dtype", [F32, BF16])
-def test_streamed_outer(out_dtype):
+@pytest.mark.parametrize(("dtype", "out_dtype"), [(F32, F32), (F32, BF16), (BF16, BF16)])
+def test_streamed_outer(dtype, out_dtype):
     # aligned and at least 8 MiB: written past the caches
-    inputs = Inputs((3, 4, 128, 8192), F32, out_dtype)
+    inputs = Inputs((17, 4, 128, 8192), dtype, out_dtype)
     buffer = native.empty(4 * 128 * 8192, out_dtype)
     buffer.fill(np.nan if out_dtype == F32 else 0x7FC0)
     _, C, D, S = inputs.sizes
-    native.outer(
-        inputs.sizes, codes_spec(inputs.codes, F32), maps_spec(inputs.maps, F32), address(buffer), out_dtype, 1
-    )
+    left, right = codes_spec(inputs.codes, dtype), maps_spec(inputs.maps, dtype)
+    native.outer(inputs.sizes, left, right, address(buffer), out_dtype, 1)
     out = buffer if out_dtype == F32 else buffer.view(np.uint16)
     assert_outer(inputs, out_dtype, out.reshape(C, D, S))
 

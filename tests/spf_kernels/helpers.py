@@ -29,6 +29,8 @@ if NAME == "triton" and BACKEND.INTERPRETED != INTERPRETED:
 
 ACTIVATIONS = reference.ACTIVATIONS
 DTYPES = (torch.float32, torch.bfloat16, torch.float16) if NAME == "triton" else (torch.float32, torch.bfloat16)
+# csrc may take other instructions for bfloat16, Triton's kernels are the same
+KERNEL_DTYPES = DTYPES if NAME == "native" else DTYPES[:1]
 # maps (or codes) and weights: one dtype, or float32 together with one low precision
 DTYPE_PAIRS = [pair for pair in product(DTYPES, DTYPES) if len(set(pair)) == 1 or torch.float32 in pair]
 EPS32 = torch.finfo(torch.float32).eps

@@ -16,6 +16,7 @@ from .helpers import (
     DEVICE,
     DTYPE_PAIRS,
     DTYPES,
+    KERNEL_DTYPES,
     NAME,
     check_kernel,
     competitor,
@@ -112,9 +113,10 @@ def test_common_map_sizes(name, dtype, weight_dtype, sizes):
 
 
 @pytest.mark.parametrize("name", ARGUMENTS)
+@pytest.mark.parametrize("dtype", KERNEL_DTYPES, ids=str)
 @pytest.mark.parametrize("batch", [47, 48, 49, 64, 65, 96, 97])
-def test_batches_around_the_largest_block(name, batch):
-    check_kernel(BACKEND, name, make_case((batch, 2, 21, 53), activation="sigmoid"))
+def test_batches_around_the_largest_block(name, dtype, batch):
+    check_kernel(BACKEND, name, make_case((batch, 2, 21, 53), dtype, dtype, activation="sigmoid"))
 
 
 @pytest.mark.parametrize("name", ARGUMENTS)

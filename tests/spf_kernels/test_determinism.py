@@ -5,12 +5,12 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
-from .helpers import ARGUMENTS, BACKEND, DTYPES, INTERPRETED, NAME, make_case, needs_kernels, run
+from .helpers import ARGUMENTS, BACKEND, DTYPES, INTERPRETED, KERNEL_DTYPES, NAME, make_case, needs_kernels, run
 
 pytestmark = needs_kernels
 
 # enough pixels for every kernel to split them, and to sum the parts
-SIZES = (9, 3, 37, 3136) if NAME == "native" else (9, 1, 37, 600)
+SIZES = (18, 3, 37, 3136) if NAME == "native" else (9, 1, 37, 600)
 
 
 @pytest.mark.usefixtures("isa", "poisoned_outputs")
@@ -30,12 +30,14 @@ blas_decides = pytest.mark.skipif(
 )
 
 
+@pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize("dtype", KERNEL_DTYPES, ids=str)
 @pytest.mark.parametrize(
     "name", [pytest.param("encode", marks=blas_decides), "decode", pytest.param("reconstruct", marks=blas_decides)]
 )
-def test_a_samples_results_do_not_depend_on_its_place_in_the_batch(name):
+def test_a_samples_results_do_not_depend_on_its_place_in_the_batch(name, dtype):
     # what lets a cache of results, or a resumed run, be compared by bits
-    case = make_case((24, 2, 33, 500), activation="tanh")
+    case = make_case((24, 2, 33, 500), dtype, dtype, "tanh")
     shifted = case._replace(maps=case.maps.roll(12, 0), codes=case.codes.roll(12, 0))
     for actual, expected in zip(run(BACKEND, name, shifted), run(BACKEND, name, case), strict=True):
         assert torch.equal(actual, expected.roll(12, 0))

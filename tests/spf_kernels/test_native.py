@@ -14,8 +14,8 @@ from .helpers import ARGUMENTS, DTYPES, ISAS, check_kernel, make_case, needs_nat
 pytestmark = needs_native
 
 NAN = float("nan")
-# 3.1 million multiply-adds: above the grain of 2^21 from which threads are used; several tasks a map
-SIZES = (9, 3, 37, 3136)
+# 6.3 million multiply-adds: above the grain of 2^21 from which threads are used; several tasks a map
+SIZES = (18, 3, 37, 3136)
 
 
 @pytest.mark.usefixtures("isa", "poisoned_outputs")
@@ -38,6 +38,20 @@ def test_same_bits_for_any_number_of_threads(name, dtype):
         torch.set_num_threads(threads)
         for actual, first in zip(run(native, name, case), expected, strict=True):
             assert torch.equal(actual, first)
+
+
+@pytest.mark.usefixtures("isa")
+def test_torchs_matrix_products_do_not_notice():
+    # both may use the processor's matrix tiles, whose state belongs to the thread
+    case = make_case((18, 2, 37, 70), torch.bfloat16, torch.bfloat16)
+    matrix = torch.randn(64, 96, generator=torch.Generator().manual_seed(0)).bfloat16()
+    product = matrix @ matrix.T
+    expected = {name: run(native, name, case) for name in ARGUMENTS}
+    for name in ARGUMENTS:
+        for _ in range(2):
+            assert torch.equal(matrix @ matrix.T, product)
+            for actual, first in zip(run(native, name, case), expected[name], strict=True):
+                assert torch.equal(actual, first)
 
 
 @pytest.mark.parametrize("maps", [1, 5, 70])
