@@ -27,7 +27,8 @@ struct TileConfig {
   uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
 };
 
-// These and the instructions below are in assembler: the compilers' functions for them do not say that they read memory.
+// This and the instructions below are in assembler: the compilers' functions for them do not say that they read
+// memory.
 SPF_INLINE void configure_tiles() {
   static constexpr TileConfig kConfig;
   asm volatile("ldtilecfg %0" ::"m"(kConfig));
@@ -163,6 +164,19 @@ inline void stage_pairs(char* to, const bf16* from, int64_t pitch, int64_t rows,
     }
   }
   ahead = mine;
+}
+
+// Codes (b, d) of one map, each sample's contiguous: where they are, or copied.
+struct CodeRows {
+  const bf16* first;
+  int64_t pitch;
+};
+inline CodeRows code_rows(const bf16* codes, const Codes& layout, int64_t batch, int64_t D, bf16* copy) {
+  if (layout.stride_d == 1) return {codes, layout.stride_b};
+  for (int64_t n = 0; n < batch; ++n) {
+    for (int64_t d = 0; d < D; ++d) copy[n * D + d] = codes[n * layout.stride_b + d * layout.stride_d];
+  }
+  return {copy, D};
 }
 
 // 16 rows as the first operand of a sum along them.

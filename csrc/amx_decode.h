@@ -15,15 +15,14 @@ constexpr int64_t kAmxPixels = 256;  // a block's
 constexpr int64_t kAmxRows = 128;    // of W at once: 64 KB of a block
 constexpr int64_t kAmxBlockBytes = kAmxPixels / kTile * (kAmxRows / kTilePairs) * kTileBytes;
 
-// Codes (b, d) of one map as the first operand: tiles [16 samples][step of 32 code elements].
-inline void stage_codes(char* to, const bf16* codes, const Codes& layout, int64_t D, int64_t batch) {
+// Codes of one map as the first operand: tiles [16 samples][step of 32 code elements].
+inline void stage_codes(char* to, const CodeRows& codes, int64_t D, int64_t batch) {
   const int64_t steps = divide_up(D, kTilePairs);
-  std::memset(to, 0, divide_up(batch, kTile) * steps * kTileBytes);
-  for (int64_t n = 0; n < batch; ++n) {
-    const bf16* from = codes + n * layout.stride_b;
-    for (int64_t d = 0; d < D; ++d) {
-      char* tile = to + (n / kTile * steps + d / kTilePairs) * kTileBytes;
-      reinterpret_cast<bf16*>(tile)[n % kTile * kTilePairs + d % kTilePairs] = from[d * layout.stride_d];
+  for (int64_t n = 0; n < round_up(batch, kTile); ++n) {
+    for (int64_t step = 0; step < steps; ++step) {
+      const int64_t d = step * kTilePairs;
+      const vw v = n < batch ? load_words(codes.first + n * codes.pitch + d, D - d) : vw{};
+      store_row(to + (n / kTile * steps + step) * kTileBytes, n % kTile, v);
     }
   }
 }
@@ -76,16 +75,18 @@ void amx_decode(const DecodeArgs& args, int64_t task) {
   const int64_t ranges = divide_up(size.S, args.range), c = task / ranges;
   const int64_t begin = task % ranges * args.range, end = smaller(size.S, begin + args.range);
   const int64_t most = smaller(kAmxBatch, size.B);
-  char* staged = static_cast<char*>(workspace(kAmxBlockBytes + amx_codes_bytes(size.D, most) + amx_y_bytes(most)));
+  const int64_t z_bytes = amx_codes_bytes(size.D, most);
+  char* staged = static_cast<char*>(workspace(kAmxBlockBytes + 2 * z_bytes + amx_y_bytes(most)));
   char* z = staged + kAmxBlockBytes;
-  float* y = reinterpret_cast<float*>(z + amx_codes_bytes(size.D, most));
+  bf16* copy = reinterpret_cast<bf16*>(z + z_bytes);
+  float* y = reinterpret_cast<float*>(z + 2 * z_bytes);
   const bf16* weight = static_cast<const bf16*>(args.layer.weight) + c * size.D * size.S;
   const bf16* bias = args.layer.bias ? static_cast<const bf16*>(args.layer.bias) + c * size.S : nullptr;
   configure_tiles();
   for (int64_t b = 0; b < size.B; b += kAmxBatch) {
     const int64_t batch = smaller(kAmxBatch, size.B - b);
-    stage_codes(z, static_cast<const bf16*>(args.codes.data) + c * args.codes.stride_c + b * args.codes.stride_b,
-                args.codes, size.D, batch);
+    const bf16* codes = static_cast<const bf16*>(args.codes.data) + c * args.codes.stride_c + b * args.codes.stride_b;
+    stage_codes(z, code_rows(codes, args.codes, batch, size.D, copy), size.D, batch);
     for (int64_t s = begin; s < end; s += kAmxPixels) {
       const int64_t pixels = smaller(kAmxPixels, end - s);
       NextBlock<2> next(weight + pixels_after(size, s + pixels), pixel_count(size, s + pixels, kAmxPixels), size.S);

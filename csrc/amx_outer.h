@@ -13,16 +13,15 @@ namespace {
 constexpr int64_t kAmxFewestOuter = 17;
 constexpr int64_t kAmxOuterPixels = 256;  // whose fp32 sums for 16 rows are 16 KB
 
-// left (b, d) of one map as the first operand: tiles [16 code elements][step of 32 samples].
-inline void stage_left(char* to, const bf16* left, const Codes& layout, const Sizes& size) {
-  const int64_t steps = divide_up(size.B, kTilePairs);
-  std::memset(to, 0, divide_up(size.D, kTile) * steps * kTileBytes);
-  for (int64_t b = 0; b < size.B; ++b) {
-    const bf16* from = left + b * layout.stride_b;
-    for (int64_t d = 0; d < size.D; ++d) {
-      char* tile = to + (d / kTile * steps + b / kTilePairs) * kTileBytes;
-      reinterpret_cast<bf16*>(tile)[d % kTile * kTilePairs + b % kTilePairs] = from[d * layout.stride_d];
-    }
+// left of one map as the first operand: tiles [16 code elements][step of 32 samples], which come in pairs.
+inline void stage_left(char* to, const CodeRows& left, int64_t D, int64_t batch) {
+  NoPrefetch nothing;
+  stage_pairs(to, left.first, left.pitch, batch, D, nothing);
+  for (int64_t tile = 0; tile < divide_up(D, kTile) * divide_up(batch, kTilePairs); ++tile) {
+    vu rows[kTile];
+    std::memcpy(rows, to + tile * kTileBytes, sizeof(rows));
+    transpose(rows);
+    std::memcpy(to + tile * kTileBytes, rows, sizeof(rows));
   }
 }
 
@@ -58,12 +57,15 @@ void amx_outer(const OuterArgs& args, int64_t task) {
   const int64_t steps = divide_up(size.B, kTilePairs);
   // the samples of a block stay in L2 for large batches too
   const int64_t block = larger(kTilePairs, smaller(kAmxOuterPixels, kAmxOuterPixels * 8 / larger(steps, 1) / 32 * 32));
-  const int64_t left_bytes = divide_up(size.D, kTile) * steps * kTileBytes;
+  const int64_t left_bytes = 2 * divide_up(size.D, kTilePairs) * steps * kTileBytes;
   const int64_t right_bytes = block / kTile * steps * kTileBytes;
-  char* left = static_cast<char*>(workspace(left_bytes + right_bytes + kTile * kAmxOuterPixels * sizeof(float)));
+  // the copy of left is no larger than its tiles
+  char* left = static_cast<char*>(workspace(2 * left_bytes + right_bytes + kTile * kAmxOuterPixels * sizeof(float)));
   char* right = left + left_bytes;
   float* sums = reinterpret_cast<float*>(right + right_bytes);
-  stage_left(left, static_cast<const bf16*>(args.left.data) + c * args.left.stride_c, args.left, size);
+  bf16* copy = reinterpret_cast<bf16*>(sums + kTile * kAmxOuterPixels);
+  const bf16* codes = static_cast<const bf16*>(args.left.data) + c * args.left.stride_c;
+  stage_left(left, code_rows(codes, args.left, size.B, size.D, copy), size.D, size.B);
   configure_tiles();
   NoPrefetch nothing;
   for (int64_t s = begin; s < end; s += block) {

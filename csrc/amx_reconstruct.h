@@ -18,7 +18,9 @@ constexpr int64_t kAmxErrorBytes = kAmxPixels / kTilePairs * kPartsOf<float> * k
 struct AmxReconstructTask {
   const ReconstructArgs& args;
   int64_t task, c;
-  char *z, *staged, *errors, *sums;
+  char* z;
+  bf16* copy;  // of codes that are not contiguous
+  char *staged, *errors, *sums;
   float* y;      // [whole tiles of samples][kAmxPixels], of errors later
   double* loss;  // [batch]
 
@@ -47,7 +49,8 @@ struct AmxReconstructTask {
   void run(int64_t begin, int64_t end, int64_t batch_begin, int64_t batch) const {
     const Sizes& size = args.sizes;
     const bf16* codes = static_cast<const bf16*>(args.codes.data) + c * args.codes.stride_c;
-    stage_codes(z, codes + batch_begin * args.codes.stride_b, args.codes, size.D, batch);
+    stage_codes(z, code_rows(codes + batch_begin * args.codes.stride_b, args.codes, batch, size.D, copy), size.D,
+                batch);
     for (int64_t b = 0; b < batch; ++b) loss[b] = 0;
     const bf16* weight = static_cast<const bf16*>(args.layer.weight) + c * size.D * size.S;
     for (int64_t s = begin; s < end; s += kAmxPixels) {
@@ -76,13 +79,15 @@ void amx_reconstruct(const ReconstructArgs& args, int64_t task) {
   const int64_t most = smaller(kAmxBatch, size.B), tiles = divide_up(most, kTile);
   const int64_t sums_bytes = divide_up(size.D, kTile) * tiles * kTileBytes;
   const int64_t z_bytes = amx_codes_bytes(size.D, most), y_bytes = amx_y_bytes(most);
-  char* z = static_cast<char*>(workspace(z_bytes + kAmxBlockBytes + tiles * kAmxErrorBytes + sums_bytes + y_bytes +
+  char* z = static_cast<char*>(workspace(2 * z_bytes + kAmxBlockBytes + tiles * kAmxErrorBytes + sums_bytes + y_bytes +
                                          most * int64_t(sizeof(double))));
-  char* errors = z + z_bytes + kAmxBlockBytes;
+  char* staged = z + 2 * z_bytes;
+  char* errors = staged + kAmxBlockBytes;
   char* sums = errors + tiles * kAmxErrorBytes;
   float* y = reinterpret_cast<float*>(sums + sums_bytes);
   double* loss = reinterpret_cast<double*>(sums + sums_bytes + y_bytes);
-  const AmxReconstructTask work{args, task, task / ranges, z, z + z_bytes, errors, sums, y, loss};
+  bf16* copy = reinterpret_cast<bf16*>(z + z_bytes);
+  const AmxReconstructTask work{args, task, task / ranges, z, copy, staged, errors, sums, y, loss};
   configure_tiles();
   for (int64_t b = 0; b < size.B; b += kAmxBatch) work.run(begin, end, b, smaller(kAmxBatch, size.B - b));
   release_tiles();
