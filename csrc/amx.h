@@ -179,23 +179,27 @@ inline CodeRows code_rows(const bf16* codes, const Codes& layout, int64_t batch,
   return {copy, D};
 }
 
-// 16 rows as the first operand of a sum along them.
+// Up to 16 rows of `count` numbers as the first operand of a sum along them: tiles [step of 32].
+inline void stage_rows(char* to, const bf16* from, int64_t pitch, int64_t rows, int64_t count) {
+  for (int64_t k = 0; k < count; k += kTilePairs, to += kTileBytes) {
+    for (int64_t row = 0; row < kTile; ++row) {
+      store_row(to, row, row < rows ? load_words(from + row * pitch + k, count - k) : vw{});
+    }
+  }
+}
+
+// The same, where the numbers are or staged.
 struct RowTiles {
   const char* first;
   int64_t row_bytes, step_bytes;  // from one row, step of 32 numbers to the next
 };
 
-// Up to 16 rows of `count` numbers, where they are if the tiles are whole, else staged.
+// Where they are if the tiles are whole.
 inline RowTiles row_tiles(const bf16* from, int64_t pitch, int64_t rows, int64_t count, char* staged) {
   if (rows == kTile && count % kTilePairs == 0) {
     return {reinterpret_cast<const char*>(from), pitch * int64_t(sizeof(bf16)), 64};
   }
-  for (int64_t k = 0; k < count; k += kTilePairs) {
-    for (int64_t row = 0; row < kTile; ++row) {
-      const vw v = row < rows ? load_words(from + row * pitch + k, count - k) : vw{};
-      store_row(staged + k / kTilePairs * kTileBytes, row, v);
-    }
-  }
+  stage_rows(staged, from, pitch, rows, count);
   return {staged, 64, kTileBytes};
 }
 

@@ -17,13 +17,9 @@ constexpr int64_t kAmxBlockBytes = kAmxPixels / kTile * (kAmxRows / kTilePairs) 
 
 // Codes of one map as the first operand: tiles [16 samples][step of 32 code elements].
 inline void stage_codes(char* to, const CodeRows& codes, int64_t D, int64_t batch) {
-  const int64_t steps = divide_up(D, kTilePairs);
-  for (int64_t n = 0; n < round_up(batch, kTile); ++n) {
-    for (int64_t step = 0; step < steps; ++step) {
-      const int64_t d = step * kTilePairs;
-      const vw v = n < batch ? load_words(codes.first + n * codes.pitch + d, D - d) : vw{};
-      store_row(to + (n / kTile * steps + step) * kTileBytes, n % kTile, v);
-    }
+  const int64_t pitch = divide_up(D, kTilePairs) * kTileBytes;
+  for (int64_t n = 0; n < batch; n += kTile) {
+    stage_rows(to + n / kTile * pitch, codes.first + n * codes.pitch, codes.pitch, smaller(kTile, batch - n), D);
   }
 }
 
